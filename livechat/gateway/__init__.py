@@ -1,0 +1,1 @@
+"""The WebSocket gateway: listener, connection, egress queue, fan-out."""

@@ -1,0 +1,1 @@
+"""Who is where and who must hear what: users, channels, media peers, deadlines. Pure."""

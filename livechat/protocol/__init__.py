@@ -1,0 +1,1 @@
+"""The wire contract: opcodes, messages, codecs, the session state table. Pure."""
