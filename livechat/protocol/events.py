@@ -1,0 +1,240 @@
+"""Owns the payloads the server sends: one frozen class per opcode.
+
+It must not encode bytes (see `codec`). A field with a default is left out of the packet while it has
+that default; a field without one is always there, as null if need be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+
+from livechat.error import Action
+from livechat.protocol.types import ChannelId, ChannelMode, MessageId, MessageType, Role, SessionId, Ssrc, UserId
+
+
+@attrs.frozen
+class HelloLimits:
+    """Sizes the server accepts."""
+
+    message_bytes: int
+    """A larger packet gets ERROR 1005."""
+    frame_bytes: int
+    """A larger WebSocket message closes the connection with 1009."""
+
+
+@attrs.frozen
+class Hello:
+    """Op 0, the first packet of every connection."""
+
+    heartbeat_interval: int
+    """Milliseconds between the client's heartbeats."""
+    node_id: str
+    server: str
+    resume_window_ms: int
+    reconnect_window_ms: int
+    limits: HelloLimits
+
+
+@attrs.frozen
+class Message:
+    """Op 101, and a row of history."""
+
+    message_id: MessageId
+    channel_id: ChannelId
+    seq: int
+    author_id: UserId
+    message_type: MessageType
+    content: str
+    timestamp: int
+    attachment: dict[str, Any] | None = None
+    mentions: tuple[UserId, ...] | None = None
+    nonce: str | None = None
+    system: dict[str, Any] | None = None
+
+
+@attrs.frozen
+class ChannelState:
+    """A channel as one of its users sees it."""
+
+    channel_id: ChannelId
+    channel_name: str
+    mode: ChannelMode
+    durable: bool
+    role: Role | None
+    last_seq: int
+    read_seq: int
+    unread: int
+    mention_count: int
+    member_count: int
+    last_message: Message | None = None
+
+
+@attrs.frozen
+class Ready:
+    """Op 4, the answer to IDENTIFY."""
+
+    session_id: SessionId
+    user_id: UserId
+    node_id: str
+    channels: list[ChannelState]
+    announcements: list[dict[str, Any]] = attrs.field(factory=list, metadata={"always": True})
+    presence: dict[UserId, str] = attrs.field(factory=dict, metadata={"always": True})
+    settings: dict[str, Any] = attrs.field(factory=dict, metadata={"always": True})
+    expires_at: int | None = None
+
+
+@attrs.frozen
+class Reconnect:
+    """Op 7. Come back after `delay_ms`, to this node or another."""
+
+    delay_ms: int
+    reason: str
+
+
+@attrs.frozen
+class InvalidSession:
+    """Op 9. IDENTIFY may follow on the same connection."""
+
+    reason: str
+
+
+@attrs.frozen
+class Member:
+    """Who an event is about; `ssrc` is what receivers see on the wire, null without voice."""
+
+    user_id: UserId
+    ssrc: Ssrc | None
+
+
+ChannelEventKind = Literal["join", "leave", "update", "delete", "voice_join", "voice_leave"]
+
+
+@attrs.frozen
+class ChannelChange:
+    """What an `update` event changed the channel to."""
+
+    channel_name: str
+    capacity: int
+    private: bool
+    max_speakers: int | None = None
+
+
+@attrs.frozen
+class ChannelEvent:
+    """Op 100. `join` and `leave` carry the seq of their SYSTEM message."""
+
+    event: ChannelEventKind
+    channel_id: ChannelId
+    member: Member
+    seq: int | None = None
+    actor_id: UserId | None = None
+    cause: str | None = None
+    channel: ChannelChange | None = None
+
+
+@attrs.frozen
+class Ack:
+    """Op 200: the request was done."""
+
+    op: int
+    data: Any
+
+
+@attrs.frozen
+class Error:
+    """Op 201: the request was refused and changed nothing."""
+
+    code: int
+    reason: str
+    retryable: bool
+    op: int | None = None
+    action: Action | None = None
+    retry_after_ms: int | None = None
+    nonce: str | None = None
+
+
+# --- what ACK.data holds, one class per request ----------------------------------------------------
+
+
+@attrs.frozen
+class ChannelCreated:
+    channel_id: ChannelId
+    channel_name: str
+    mode: ChannelMode
+    durable: bool
+    capacity: int
+
+
+@attrs.frozen
+class MediaGrant:
+    """Where to send media and under which keys (base64 of master key and salt)."""
+
+    host: str
+    port: int
+    ssrc: Ssrc
+    profile: str
+    client_key: str = attrs.field(repr=False)
+    server_key: str = attrs.field(repr=False)
+    rtcp_mux: bool
+
+
+@attrs.frozen
+class ChannelJoined:
+    channel_id: ChannelId
+    mode: ChannelMode
+    active_members: list[Member]
+    last_seq: int
+    media: MediaGrant | None = None
+
+
+@attrs.frozen
+class ChannelRef:
+    """ACK data of LEAVE, UPDATE and DELETE."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class ChannelSummary:
+    """A row of CHANNEL_LIST."""
+
+    channel_id: ChannelId
+    channel_name: str
+    mode: ChannelMode
+    durable: bool
+    capacity: int
+    private: bool
+    member_count: int
+    created_at: int
+
+
+@attrs.frozen
+class ChannelPage:
+    channels: list[ChannelSummary]
+    next: ChannelId | None = None
+
+
+@attrs.frozen
+class ChannelDetails(ChannelState):
+    """ACK data of CHANNEL_INFO: a ChannelState and what only this request tells."""
+
+    capacity: int = attrs.field(kw_only=True)
+    created_at: int = attrs.field(kw_only=True)
+    peers: list[Member] = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class MessageCreated:
+    message_id: MessageId
+    channel_id: ChannelId
+    seq: int
+    timestamp: int
+    duplicate: bool
+    nonce: str | None = None
+
+
+@attrs.frozen
+class TokenRenewed:
+    expires_at: int | None

@@ -1,0 +1,102 @@
+"""Owns the WebSocket frame header (RFC 6455, section 5.2) as far as the egress queue needs it.
+
+It must not unmask or interpret what clients send; wsproto does. It writes the server's own frames, so that one
+`bytes` serves every receiver (server frames are not masked), and finds where a client's frames end.
+
+    +------------+--------------------------------+---------------------+----------------+---------+
+    | FIN RSV op | MASK, length (7 bits)          | length if 126 / 127 | masking key    | payload |
+    | 1 byte     | 1 byte                         | 0, 2 or 8 bytes     | 0 or 4 bytes   |         |
+    +------------+--------------------------------+---------------------+----------------+---------+
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+FIN: Final = 0x80
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+CLOSE_HEAD: Final = FIN | CLOSE
+CONTROL_PAYLOAD_MAX: Final = 125
+
+_HEAD_16: Final = struct.Struct("!BBH")
+_HEAD_64: Final = struct.Struct("!BBQ")
+_CODE: Final = struct.Struct("!H")
+
+
+def serialize_frame(payload: bytes, *, binary: bool) -> bytes:
+    """Build one complete, unmasked data frame."""
+    first = FIN | (BINARY if binary else TEXT)
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return _HEAD_16.pack(first, 126, size) + payload
+    return _HEAD_64.pack(first, 127, size) + payload
+
+
+def serialize_close(code: int, reason: str) -> bytes:
+    """Build a close frame; the reason is cut so that it fits a control frame (RFC 6455, section 5.5)."""
+    cut = reason.encode()[: CONTROL_PAYLOAD_MAX - _CODE.size]
+    # The cut may have split a character; a client must fail the connection over text that is not UTF-8.
+    payload = _CODE.pack(code) + cut.decode(errors="ignore").encode()
+    return bytes((CLOSE_HEAD, len(payload))) + payload
+
+
+class FrameScanner:
+    """Counts the complete frames in a client's byte stream, without keeping their payloads.
+
+    Only a complete frame is a sign of life: a peer that drips single bytes must not look alive.
+    """
+
+    __slots__ = ("_head", "_payload_left")
+
+    def __init__(self) -> None:
+        self._head = b""
+        """The bytes of a frame header that has not come whole."""
+        self._payload_left = 0
+
+    def feed(self, data: bytes) -> int:
+        """Take the next bytes of the stream; return how many frames they complete."""
+        frames = 0
+        position = 0
+        end = len(data)
+        while position < end or (self._payload_left == 0 and self._head and position == end):
+            if self._payload_left:
+                step = min(self._payload_left, end - position)
+                self._payload_left -= step
+                position += step
+                if self._payload_left == 0:
+                    frames += 1
+                continue
+            buffered = len(self._head)
+            head = self._head + data[position : position + 14 - buffered]
+            size = _header_size(head)
+            if size is None:
+                self._head = head
+                return frames
+            self._head = b""
+            position += size - buffered
+            self._payload_left = _payload_size(head)
+            if self._payload_left == 0:
+                frames += 1
+        return frames
+
+
+def _header_size(head: bytes) -> int | None:
+    """Return the length of the frame header that `head` begins with, or None if it is cut short."""
+    if len(head) < 2:
+        return None
+    size = 2 + {126: 2, 127: 8}.get(head[1] & 0x7F, 0) + (4 if head[1] & 0x80 else 0)
+    return size if len(head) >= size else None
+
+
+def _payload_size(head: bytes) -> int:
+    short = head[1] & 0x7F
+    if short == 126:
+        return int.from_bytes(head[2:4], "big")
+    if short == 127:
+        return int.from_bytes(head[2:10], "big")
+    return short

@@ -1,0 +1,96 @@
+"""Owns the numbers of the protocol: opcodes and WebSocket close codes.
+
+It must not hold payloads (see `requests` and `events`); numbers, once given, are never reused.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Op(IntEnum):
+    """What a packet means. 1-99 go to the server (but HELLO, ACKs and READY), 100 and up to clients."""
+
+    HELLO = 0
+    HEARTBEAT = 1
+    HEARTBEAT_ACK = 2
+    IDENTIFY = 3
+    READY = 4
+    RESUME = 5
+    INVALID_SESSION = 9
+    RECONNECT = 7
+
+    CHANNEL_CREATE = 10
+    CHANNEL_JOIN = 11
+    CHANNEL_LEAVE = 12
+    CHANNEL_UPDATE = 13
+    CHANNEL_DELETE = 14
+    CHANNEL_LIST = 15
+    CHANNEL_INFO = 16
+
+    MESSAGE_CREATE = 20
+
+    CHANNEL_EVENT = 100
+    MESSAGE_EVENT = 101
+
+    ACK = 200
+    ERROR = 201
+
+
+class CloseCode(IntEnum):
+    """Why a WebSocket ended.
+
+    4000-4499: reconnect, with jittered backoff, and RESUME first.
+    4500-4999: do not reconnect as you are; the session is over.
+    Below 4000 the codes are those of RFC 6455, section 7.4.1.
+    """
+
+    NORMAL = 1000
+    """The client is done. Its session ends with the connection."""
+    GOING_AWAY = 1001
+    """The page or the program went away on purpose. The session ends as well."""
+    PROTOCOL_VIOLATION = 1002
+    """The bytes were no WebSocket frames (RFC 6455)."""
+    NO_STATUS = 1005
+    """Never on the wire: the peer's close frame carried no code."""
+    ABNORMAL = 1006
+    """Never on the wire: the TCP connection ended without a close frame."""
+    INVALID_TEXT = 1007
+    """A text frame was not UTF-8."""
+    MESSAGE_TOO_BIG = 1009
+    """A frame or message passed the limit `frame_bytes` of HELLO."""
+
+    INTERNAL = 4000
+    """The server failed; it is not the client's fault."""
+    SLOW_CONSUMER = 4001
+    """The client read too slowly and its egress queue passed its limit."""
+    HEARTBEAT_TIMEOUT = 4002
+    """No complete frame came for 1.5 heartbeat intervals."""
+    DRAIN = 4003
+    """The server is shutting down."""
+
+    AUTHENTICATION_FAILED = 4501
+    """The third refused IDENTIFY on one connection."""
+    PROTOCOL_ABUSE = 4503
+    """Twenty packets within ten seconds did not parse."""
+    IDENTIFY_TIMEOUT = 4506
+    """Neither IDENTIFY nor RESUME came in time."""
+
+
+CLOSE_REASONS: dict[int, str] = {
+    CloseCode.PROTOCOL_VIOLATION: "not a valid websocket frame",
+    CloseCode.INVALID_TEXT: "text is not utf-8",
+    CloseCode.MESSAGE_TOO_BIG: "frame too large",
+    CloseCode.INTERNAL: "internal error",
+    CloseCode.SLOW_CONSUMER: "slow consumer",
+    CloseCode.HEARTBEAT_TIMEOUT: "heartbeat timeout",
+    CloseCode.DRAIN: "server is shutting down",
+    CloseCode.AUTHENTICATION_FAILED: "authentication failed",
+    CloseCode.PROTOCOL_ABUSE: "too many invalid packets",
+    CloseCode.IDENTIFY_TIMEOUT: "no identify in time",
+}
+
+
+def ends_session(code: int) -> bool:
+    """Tell whether a connection that closed with `code` takes its session along (else it is parked)."""
+    return code in (CloseCode.NORMAL, CloseCode.GOING_AWAY) or 4500 <= code <= 4999

@@ -1,0 +1,59 @@
+"""Owns a packet on its way out: encoded once per codec, whatever the number of receivers.
+
+It must not know connections; the egress queues take the finished frames from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livechat.error import LiveError
+from livechat.protocol.codec import Codec, RequestId, envelope
+from livechat.protocol.events import Ack, Error
+from livechat.protocol.frames import serialize_frame
+from livechat.protocol.opcodes import Op
+
+
+class Outgoing:
+    """One packet from the server, and the WebSocket frames made of it so far.
+
+    Args:
+        op: its opcode.
+        payload: an instance of one of `livechat.protocol.events`, or None.
+        request_id: echoed, on replies.
+    """
+
+    __slots__ = ("_frames", "op", "payload", "request_id")
+
+    def __init__(self, op: Op, payload: Any, request_id: RequestId | None = None) -> None:
+        self.op = op
+        self.payload = payload
+        self.request_id = request_id
+        self._frames: dict[str, bytes] = {}
+
+    def frame(self, codec: Codec) -> bytes:
+        """Return the WebSocket frame of this packet in `codec`."""
+        frame = self._frames.get(codec.name)
+        if frame is None:
+            body = codec.encode(envelope(self.op, self.payload, self.request_id))
+            frame = self._frames[codec.name] = serialize_frame(body, binary=codec.binary)
+        return frame
+
+
+def ack(op: int, data: Any, request_id: RequestId | None) -> Outgoing:
+    """Build the ACK of a request."""
+    return Outgoing(Op.ACK, Ack(op, data), request_id)
+
+
+def error(refusal: LiveError, op: int | None, request_id: RequestId | None, nonce: str | None = None) -> Outgoing:
+    """Build the ERROR that answers a refused request."""
+    payload = Error(
+        code=refusal.code,
+        reason=refusal.reason,
+        retryable=refusal.retryable,
+        op=op,
+        action=refusal.action,
+        retry_after_ms=refusal.retry_after_ms,
+        nonce=nonce,
+    )
+    return Outgoing(Op.ERROR, payload, request_id)

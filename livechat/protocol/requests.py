@@ -1,0 +1,241 @@
+"""Owns the payloads a client may send: one frozen class per opcode, valid by construction.
+
+It must not decode bytes (see `codec`) or know what a request does (see `livechat.handlers`).
+A class whose values do not fit raises `ValueError` whose text begins with the field's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Final, Literal
+
+import attrs
+
+from livechat.protocol.opcodes import Op
+from livechat.protocol.types import ChannelId, ChannelMode, Frequency, SessionId, Ssrc, UserId
+
+NAME_LENGTH_MAX: Final = 100
+NONCE_LENGTH_MAX: Final = 64
+TOKEN_LENGTH_MAX: Final = 8192
+MENTIONS_MAX: Final = 100
+CAPACITY_MAX: Final = 100_000
+LIST_LIMIT_MAX: Final = 1000
+CONTENT_LENGTH_PARSED: Final = 65_536
+"""Content beyond the configured limit gets 3001, not 1004, so parsing lets more through."""
+
+_Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _length(least: int, most: int) -> _Validator:
+    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not least <= len(value) <= most:
+            raise ValueError(f"{attribute.name}: expected {least} to {most} in length, got {len(value)}")
+
+    return check
+
+
+def _between(least: int, most: int) -> _Validator:
+    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{attribute.name}: expected {least} to {most}, got {value}")
+
+    return check
+
+
+def _ip_literal(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError(f"{attribute.name}: expected an IP address, got {value[:64]!r}") from None
+
+
+_U32 = _between(0, 2**32 - 1)
+_NAME = _length(1, NAME_LENGTH_MAX)
+_TOKEN = _length(0, TOKEN_LENGTH_MAX)
+
+
+@attrs.frozen
+class Heartbeat:
+    """Op 1. d is null."""
+
+
+@attrs.frozen
+class Identify:
+    """Op 3. Who speaks, proven by a token."""
+
+    token: str = attrs.field(repr=False, validator=_TOKEN)
+    user_id: UserId | None = None
+    priority: int = attrs.field(default=100, validator=_between(0, 2**31 - 1))
+    device: str | None = attrs.field(default=None, validator=_length(0, NAME_LENGTH_MAX))
+    status: Literal["ONLINE", "AWAY", "OFFLINE"] = "ONLINE"
+
+
+@attrs.frozen
+class Resume:
+    """Op 5. Continue a session whose connection was lost."""
+
+    session_id: SessionId = attrs.field(repr=False)
+    token: str = attrs.field(repr=False, validator=_TOKEN)
+    channels: dict[ChannelId, int] | None = None
+
+
+@attrs.frozen
+class ChannelCreate:
+    """Op 10. With `freq` alone it is Mini LiveChat's: push-to-talk, not durable."""
+
+    channel_id: ChannelId
+    channel_name: str | None = attrs.field(default=None, validator=_NAME)
+    mode: ChannelMode | None = None
+    durable: bool | None = None
+    capacity: int = attrs.field(default=100, validator=_between(1, CAPACITY_MAX))
+    private: bool = False
+    max_speakers: int | None = attrs.field(default=None, validator=_between(1, 1000))
+    freq: Frequency | None = None
+
+    @property
+    def effective_mode(self) -> ChannelMode:
+        """`mode`, or what it is when left out."""
+        if self.mode is not None:
+            return self.mode
+        return "ptt" if self.freq is not None else "conference"
+
+    @property
+    def effective_durable(self) -> bool:
+        """`durable`, or what it is when left out: false only for Mini LiveChat's bare `freq`."""
+        if self.durable is not None:
+            return self.durable
+        return not (self.freq is not None and self.mode is None)
+
+
+@attrs.frozen
+class MediaAddress:
+    """Where a receive-only client wants its media: an IP literal and a UDP port."""
+
+    host: str = attrs.field(validator=_ip_literal)
+    port: int = attrs.field(validator=_between(1, 65535))
+
+
+@attrs.frozen
+class MediaOffer:
+    """What a client can do: SRTP profiles in its order of preference, a stated address."""
+
+    profiles: tuple[str, ...] | None = attrs.field(default=None, validator=_length(1, 16))
+    address: MediaAddress | None = None
+
+
+@attrs.frozen
+class Track:
+    """A stream the client insists on sending with this ssrc."""
+
+    kind: Literal["audio", "video"]
+    ssrc: Ssrc = attrs.field(validator=_U32)
+
+
+@attrs.frozen
+class ChannelJoin:
+    """Op 11. With `ssrc`, `media` or `tracks` it allocates a media peer."""
+
+    channel_id: ChannelId
+    ssrc: Ssrc | None = attrs.field(default=None, validator=_U32)
+    media: MediaOffer | None = None
+    ufrag: str | None = attrs.field(default=None, validator=_length(0, 256))
+    sdp_offer: str | None = attrs.field(default=None, validator=_length(0, 65536), repr=False)
+    tracks: tuple[Track, ...] | None = attrs.field(default=None, validator=_length(1, 16))
+
+    @property
+    def wants_voice(self) -> bool:
+        """Whether a media peer is asked for."""
+        return not (self.ssrc is None and self.media is None and not self.tracks and self.sdp_offer is None)
+
+
+@attrs.frozen
+class ChannelLeave:
+    """Op 12."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class ChannelUpdate:
+    """Op 13. Fields left out stay as they are."""
+
+    channel_id: ChannelId
+    channel_name: str | None = attrs.field(default=None, validator=_NAME)
+    capacity: int | None = attrs.field(default=None, validator=_between(1, CAPACITY_MAX))
+    private: bool | None = None
+    max_speakers: int | None = attrs.field(default=None, validator=_between(1, 1000))
+
+
+@attrs.frozen
+class ChannelDelete:
+    """Op 14."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class ChannelList:
+    """Op 15. d may be null; `after` is the `next` of the page before."""
+
+    limit: int = attrs.field(default=100, validator=_between(1, LIST_LIMIT_MAX))
+    after: ChannelId | None = None
+
+
+@attrs.frozen
+class ChannelInfo:
+    """Op 16."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class Attachment:
+    """A file that a message refers to; its bytes travel elsewhere."""
+
+    url: str = attrs.field(validator=_length(1, 2048))
+    name: str = attrs.field(validator=_length(1, 255))
+    bytes: int = attrs.field(validator=_between(0, 2**53))
+    mime: str = attrs.field(validator=_length(1, 127))
+
+
+@attrs.frozen
+class MessageCreate:
+    """Op 20. `content` is empty only beside an attachment."""
+
+    channel_id: ChannelId
+    content: str = attrs.field(validator=_length(0, CONTENT_LENGTH_PARSED), repr=False)
+    message_type: Literal["TEXT", "FILE", "IMAGE"] = "TEXT"
+    attachment: Attachment | None = None
+    nonce: str | None = attrs.field(default=None, validator=_length(1, NONCE_LENGTH_MAX))
+    mentions: tuple[UserId, ...] | None = attrs.field(default=None, validator=_length(0, MENTIONS_MAX))
+
+
+Request = (
+    Heartbeat
+    | Identify
+    | Resume
+    | ChannelCreate
+    | ChannelJoin
+    | ChannelLeave
+    | ChannelUpdate
+    | ChannelDelete
+    | ChannelList
+    | ChannelInfo
+    | MessageCreate
+)
+
+REQUESTS: Final[dict[int, type[Request]]] = {
+    Op.HEARTBEAT: Heartbeat,
+    Op.IDENTIFY: Identify,
+    Op.RESUME: Resume,
+    Op.CHANNEL_CREATE: ChannelCreate,
+    Op.CHANNEL_JOIN: ChannelJoin,
+    Op.CHANNEL_LEAVE: ChannelLeave,
+    Op.CHANNEL_UPDATE: ChannelUpdate,
+    Op.CHANNEL_DELETE: ChannelDelete,
+    Op.CHANNEL_LIST: ChannelList,
+    Op.CHANNEL_INFO: ChannelInfo,
+    Op.MESSAGE_CREATE: MessageCreate,
+}
+"""Every opcode a client may send. What is not here is unknown (1003)."""

@@ -1,0 +1,28 @@
+"""Owns the names of things that cross the wire: ids, roles, modes, profiles.
+
+It must not hold behaviour: everything here is a plain `str` or `int` at run time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, NewType
+
+UserId = NewType("UserId", str)
+ChannelId = NewType("ChannelId", str)
+SessionId = NewType("SessionId", str)
+MessageId = NewType("MessageId", str)
+Ssrc = NewType("Ssrc", int)
+
+Frequency = NewType("Frequency", str)
+"""Mini LiveChat's radio frequency, a number or a text on the wire; it marks a channel as push-to-talk."""
+
+ID_LENGTH_MAX: Final = 64
+ID_PATTERN: Final = re.compile(r"[\w.:@-]{1,64}")
+"""1-64 letters or digits of any script, or one of `_ . : @ -`; use with `fullmatch`."""
+
+ChannelMode = Literal["conference", "ptt"]
+Role = Literal["owner", "moderator", "member"]
+MessageType = Literal["TEXT", "FILE", "IMAGE", "SYSTEM"]
+Address = tuple[str, int]
+"""A UDP address: (IP literal, port)."""

@@ -1,0 +1,790 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import attrs
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from livechat.error import LiveError, ProtocolError, UnknownOpcode
+from livechat.protocol import events, requests
+from livechat.protocol.codec import (
+    CODECS,
+    JSON,
+    MSGPACK,
+    Codec,
+    Packet,
+    decode_untrusted,
+    envelope,
+    request_id_of_untrusted,
+    request_untrusted,
+    unstructure,
+)
+from livechat.protocol.events import Message
+from livechat.protocol.opcodes import Op
+from livechat.protocol.outgoing import error
+from livechat.protocol.requests import REQUESTS, Request
+from livechat.protocol.types import ChannelId, MessageId, SessionId, Ssrc, UserId
+
+# --- what clients may send, field by field -----------------------------------------------------------
+
+ID = ("a", "x" * 64, "Ünï-号_.:@-9")
+NOT_ID = ("", "x" * 65, "a b", "a/b", "a\n", "a\0", "\ud800", 5, True, ["a"], {"a": 1})
+NOT_TEXT = (5, 1.5, True, ["a"], {"a": 1}, "a\0b", "lone \udfff")
+NOT_INT = ("5", 1.5, 1.0, True, [1], {"a": 1})
+NOT_BOOL: tuple[object, ...] = (0, 1, "true", [], {})
+NOT_OBJECT: tuple[object, ...] = ("a", 5, True, [], ["a"])
+NOT_LIST: tuple[object, ...] = ("a", 5, True, {}, {"0": "a"})
+
+
+@attrs.frozen
+class Field:
+    """One field of a request, and what it may and may not hold."""
+
+    op: Op
+    path: str
+    good: tuple[object, ...]
+    bad: tuple[object, ...]
+    required: bool = False
+
+
+def text(op: Op, path: str, least: int, most: int, *, required: bool = False) -> Field:
+    good = ("x" * least, "x" * most, "é最😀"[:most], "\ufeff tab\t"[:most])
+    too_short = ("",) if least else ()
+    return Field(op, path, good, (*NOT_TEXT, *too_short, "x" * (most + 1)), required)
+
+
+def integer(op: Op, path: str, least: int, most: int, *, required: bool = False) -> Field:
+    return Field(op, path, (least, most), (*NOT_INT, least - 1, most + 1, 10**400), required)
+
+
+def boolean(op: Op, path: str) -> Field:
+    return Field(op, path, (True, False), NOT_BOOL)
+
+
+def identifier(op: Op, path: str, *, required: bool = True) -> Field:
+    return Field(op, path, ID, NOT_ID, required)
+
+
+def literal(op: Op, path: str, *values: str, required: bool = False) -> Field:
+    return Field(op, path, values, ("", "nonsense", values[0] + " ", 5, True, [values[0]], {}), required)
+
+
+U32 = (0, 2**32 - 1)
+FIELDS = [
+    text(Op.IDENTIFY, "token", 0, 8192, required=True),
+    identifier(Op.IDENTIFY, "user_id", required=False),
+    integer(Op.IDENTIFY, "priority", 0, 2**31 - 1),
+    text(Op.IDENTIFY, "device", 0, 100),
+    literal(Op.IDENTIFY, "status", "ONLINE", "AWAY", "OFFLINE"),
+    identifier(Op.RESUME, "session_id"),
+    text(Op.RESUME, "token", 0, 8192, required=True),
+    Field(
+        Op.RESUME,
+        "channels",
+        ({}, {"lobby": 0, "号": 2**53}),
+        (*NOT_OBJECT, {"lobby": "1"}, {"lobby": None}, {"lobby": True}, {"a b": 1}, {"\ud800": 1}, {"": 1}),
+    ),
+    identifier(Op.CHANNEL_CREATE, "channel_id"),
+    text(Op.CHANNEL_CREATE, "channel_name", 1, 100),
+    literal(Op.CHANNEL_CREATE, "mode", "conference", "ptt"),
+    boolean(Op.CHANNEL_CREATE, "durable"),
+    integer(Op.CHANNEL_CREATE, "capacity", 1, 100_000),
+    boolean(Op.CHANNEL_CREATE, "private"),
+    integer(Op.CHANNEL_CREATE, "max_speakers", 1, 1000),
+    Field(
+        Op.CHANNEL_CREATE,
+        "freq",
+        (145.5, 145, -1, "145.500 MHz", "x" * 64),
+        ("", "x" * 65, "a\0", "\ud800", True, [], {}, 10**400, float("nan"), float("inf"), float("-inf")),
+    ),
+    identifier(Op.CHANNEL_JOIN, "channel_id"),
+    integer(Op.CHANNEL_JOIN, "ssrc", *U32),
+    Field(Op.CHANNEL_JOIN, "media", ({}, {"profiles": ["A"]}), NOT_OBJECT),
+    Field(
+        Op.CHANNEL_JOIN,
+        "media.profiles",
+        (["AES_CM_128_HMAC_SHA1_80"], ["whatever"] * 16),
+        (*NOT_LIST, [], ["A"] * 17, [5], [None], ["a\0"]),
+    ),
+    Field(Op.CHANNEL_JOIN, "media.address", ({"host": "127.0.0.1", "port": 1},), NOT_OBJECT),
+    Field(
+        Op.CHANNEL_JOIN,
+        "media.address.host",
+        ("127.0.0.1", "::1", "2001:db8::5", "::ffff:10.0.0.1"),
+        ("", "localhost", "127.0.0.1:80", "[::1]", "1.2.3", 2130706433, True, "127.0.0.1\0", "\ud800"),
+        required=True,
+    ),
+    integer(Op.CHANNEL_JOIN, "media.address.port", 1, 65535, required=True),
+    text(Op.CHANNEL_JOIN, "ufrag", 0, 256),
+    text(Op.CHANNEL_JOIN, "sdp_offer", 0, 65536),
+    Field(
+        Op.CHANNEL_JOIN,
+        "tracks",
+        ([{"kind": "audio", "ssrc": 1}], [{"kind": "video", "ssrc": 1}] * 16),
+        (*NOT_LIST, [], [{"kind": "audio", "ssrc": 1}] * 17, [None], ["audio"]),
+    ),
+    literal(Op.CHANNEL_JOIN, "tracks.0.kind", "audio", "video", required=True),
+    integer(Op.CHANNEL_JOIN, "tracks.0.ssrc", *U32, required=True),
+    identifier(Op.CHANNEL_LEAVE, "channel_id"),
+    identifier(Op.CHANNEL_UPDATE, "channel_id"),
+    text(Op.CHANNEL_UPDATE, "channel_name", 1, 100),
+    integer(Op.CHANNEL_UPDATE, "capacity", 1, 100_000),
+    boolean(Op.CHANNEL_UPDATE, "private"),
+    integer(Op.CHANNEL_UPDATE, "max_speakers", 1, 1000),
+    identifier(Op.CHANNEL_DELETE, "channel_id"),
+    integer(Op.CHANNEL_LIST, "limit", 1, 1000),
+    identifier(Op.CHANNEL_LIST, "after", required=False),
+    identifier(Op.CHANNEL_INFO, "channel_id"),
+    identifier(Op.MESSAGE_CREATE, "channel_id"),
+    text(Op.MESSAGE_CREATE, "content", 0, 65_536, required=True),
+    literal(Op.MESSAGE_CREATE, "message_type", "TEXT", "FILE", "IMAGE"),
+    Field(
+        Op.MESSAGE_CREATE,
+        "attachment",
+        ({"url": "u", "name": "n", "bytes": 0, "mime": "m"},),
+        NOT_OBJECT,
+    ),
+    text(Op.MESSAGE_CREATE, "attachment.url", 1, 2048, required=True),
+    text(Op.MESSAGE_CREATE, "attachment.name", 1, 255, required=True),
+    integer(Op.MESSAGE_CREATE, "attachment.bytes", 0, 2**53, required=True),
+    text(Op.MESSAGE_CREATE, "attachment.mime", 1, 127, required=True),
+    text(Op.MESSAGE_CREATE, "nonce", 1, 64),
+    Field(
+        Op.MESSAGE_CREATE,
+        "mentions",
+        ([], ["ann", "bob"], ["a"] * 100),
+        (*NOT_LIST, ["a"] * 101, ["a b"], [5], [None], ["\ud800"]),
+    ),
+]
+
+FULL: dict[int, dict[str, Any]] = {
+    Op.HEARTBEAT: {},
+    Op.IDENTIFY: {"token": "t", "user_id": "ann", "priority": 5, "device": "phone", "status": "AWAY"},
+    Op.RESUME: {"session_id": "sess_1", "token": "t", "channels": {"lobby": 3}},
+    Op.CHANNEL_CREATE: {
+        "channel_id": "lobby",
+        "channel_name": "Lobby",
+        "mode": "ptt",
+        "durable": False,
+        "capacity": 5,
+        "private": True,
+        "max_speakers": 2,
+        "freq": "145.5",
+    },
+    Op.CHANNEL_JOIN: {
+        "channel_id": "lobby",
+        "ssrc": 7,
+        "media": {"profiles": ["AEAD_AES_128_GCM"], "address": {"host": "::1", "port": 5004}},
+        "ufrag": "u",
+        "sdp_offer": "v=0",
+        "tracks": [{"kind": "audio", "ssrc": 7}],
+    },
+    Op.CHANNEL_LEAVE: {"channel_id": "lobby"},
+    Op.CHANNEL_UPDATE: {
+        "channel_id": "lobby",
+        "channel_name": "Hall",
+        "capacity": 9,
+        "private": False,
+        "max_speakers": 1,
+    },
+    Op.CHANNEL_DELETE: {"channel_id": "lobby"},
+    Op.CHANNEL_LIST: {"limit": 10, "after": "lobby"},
+    Op.CHANNEL_INFO: {"channel_id": "lobby"},
+    Op.MESSAGE_CREATE: {
+        "channel_id": "lobby",
+        "content": "hello",
+        "message_type": "FILE",
+        "attachment": {"url": "u", "name": "n", "bytes": 5, "mime": "m"},
+        "nonce": "n-1",
+        "mentions": ["ann"],
+    },
+}
+"""A payload of each request with every field given."""
+
+
+def changed(field: Field, **change: object) -> dict[str, Any]:
+    """Return the full payload of the field's request with it set to `value`, or without it."""
+    payload = copy.deepcopy(FULL[field.op])
+    *parents, last = field.path.split(".")
+    target: Any = payload
+    for name in parents:
+        target = target[int(name) if name.isdigit() else name]
+    if "value" in change:
+        target[last] = change["value"]
+    else:
+        del target[last]
+    return payload
+
+
+def read(op: int, payload: dict[str, Any] | None) -> Request:
+    return request_untrusted(Packet(op, payload))
+
+
+def on_the_wire(path: str) -> str:
+    """Write a path as errors do: `tracks[0].ssrc`."""
+    return "".join(f"[{name}]" if name.isdigit() else f".{name}" for name in path.split(".")).removeprefix(".")
+
+
+def cases(kind: str) -> list[Any]:
+    return [
+        pytest.param(field, value, id=f"{field.op.name}-{field.path}-{str(value)[:20]!a}")
+        for field in FIELDS
+        for value in getattr(field, kind)
+    ]
+
+
+def test_every_field_of_every_request_is_in_the_table() -> None:
+    listed = {(field.op, field.path.split(".")[0]) for field in FIELDS}
+    assert listed == {(op, field.name) for op, cls in REQUESTS.items() for field in attrs.fields(cls)}
+    for op, payload in FULL.items():
+        assert set(payload) == {field.name for field in attrs.fields(REQUESTS[op])}
+
+
+@pytest.mark.parametrize("op", sorted(REQUESTS))
+def test_a_full_payload_is_read_as_it_is(op: int) -> None:
+    request = read(op, FULL[op])
+    assert type(request) is REQUESTS[op]
+    assert json.loads(json.dumps(attrs.asdict(request))) == FULL[op]
+
+
+@pytest.mark.parametrize("op", sorted(REQUESTS))
+def test_optional_fields_may_be_left_out(op: int) -> None:
+    required = {field.path for field in FIELDS if field.op == op and field.required}
+    request = read(op, {name: value for name, value in FULL[op].items() if name in required})
+    for field in attrs.fields(type(request)):
+        if field.name not in required:
+            assert getattr(request, field.name) == field.default
+
+
+@pytest.mark.parametrize(("field", "value"), cases("good"))
+def test_a_field_takes_what_it_may_hold(field: Field, value: object) -> None:
+    request: Any = read(field.op, changed(field, value=value))
+    for name in field.path.split("."):
+        request = request[int(name)] if name.isdigit() else getattr(request, name)
+    if field.path == "freq":
+        value = str(value)
+    if attrs.has(type(request)):
+        request = attrs.asdict(request)
+        value = {**dict.fromkeys(request), **value} if isinstance(value, dict) else value
+    assert json.loads(json.dumps(request, default=attrs.asdict)) == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(("field", "value"), cases("bad"))
+def test_a_field_refuses_what_it_may_not_hold_by_name(field: Field, value: object) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        read(field.op, changed(field, value=value))
+    assert caught.value.reason.startswith(on_the_wire(field.path))
+    assert_can_be_sent(caught.value)
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if field.required], ids=lambda f: f"{f.op}-{f.path}")
+def test_a_required_field_left_out_or_null_is_named(field: Field) -> None:
+    for payload in (changed(field), changed(field, value=None)):
+        with pytest.raises(ProtocolError) as caught:
+            read(field.op, payload)
+        assert caught.value.reason.startswith(f"{on_the_wire(field.path)}: ")
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in FIELDS if not field.required], ids=lambda f: f"{f.op}-{f.path}"
+)
+def test_null_for_an_optional_field_is_as_if_it_were_left_out(field: Field) -> None:
+    assert read(field.op, changed(field, value=None)) == read(field.op, changed(field))
+
+
+@pytest.mark.parametrize("op", sorted(REQUESTS))
+def test_unknown_fields_are_ignored_on_every_level(op: int) -> None:
+    def with_more(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_more(item) for item in value]
+        if isinstance(value, dict) and value is not payload.get("channels"):
+            return {**{key: with_more(item) for key, item in value.items()}, "x-new": {"deep": [None]}}
+        return value
+
+    payload = FULL[op]
+    assert read(op, with_more(payload)) == read(op, payload)
+
+
+@pytest.mark.parametrize("op", [Op.HEARTBEAT, Op.CHANNEL_LIST])
+def test_a_payload_of_null_is_an_empty_one(op: Op) -> None:
+    assert read(op, None) == read(op, {})
+
+
+@pytest.mark.parametrize("op", [op for op in REQUESTS if any(f.required for f in FIELDS if f.op == op)])
+def test_a_payload_of_null_names_the_field_that_is_missing(op: int) -> None:
+    with pytest.raises(ProtocolError, match=r": required$"):
+        read(op, None)
+
+
+@pytest.mark.parametrize("op", [-1, 0, 2, 4, 8, 99, 100, 200, 201, 255, 2**63 - 1, -(2**63)])
+def test_an_op_that_clients_may_not_send_is_unknown(op: int) -> None:
+    with pytest.raises(UnknownOpcode) as caught:
+        read(op, {})
+    assert (caught.value.code, caught.value.reason.startswith(f"op: {op}")) == (1003, True)
+    assert_can_be_sent(caught.value, op)
+
+
+@pytest.mark.parametrize(
+    ("payload", "mode", "durable"),
+    [
+        ({}, "conference", True),
+        ({"freq": 145.5}, "ptt", False),
+        ({"freq": 145.5, "durable": True}, "ptt", True),
+        ({"freq": 145.5, "mode": "conference"}, "conference", True),
+        ({"freq": 145.5, "mode": "ptt"}, "ptt", True),
+        ({"mode": "ptt"}, "ptt", True),
+        ({"durable": False}, "conference", False),
+    ],
+)
+def test_freq_alone_makes_mini_livechats_channel(payload: dict[str, Any], mode: str, durable: bool) -> None:
+    request = read(Op.CHANNEL_CREATE, {"channel_id": "lobby", **payload})
+    assert isinstance(request, requests.ChannelCreate)
+    assert (request.effective_mode, request.effective_durable) == (mode, durable)
+
+
+@pytest.mark.parametrize(
+    ("payload", "wanted"),
+    [
+        ({}, False),
+        ({"ufrag": "u"}, False),
+        ({"ssrc": 0}, True),
+        ({"media": {}}, True),
+        ({"tracks": [{"kind": "audio", "ssrc": 1}]}, True),
+        ({"sdp_offer": ""}, True),
+    ],
+)
+def test_a_join_asks_for_voice_by_ssrc_media_tracks_or_an_offer(payload: dict[str, Any], wanted: bool) -> None:
+    request = read(Op.CHANNEL_JOIN, {"channel_id": "lobby", **payload})
+    assert isinstance(request, requests.ChannelJoin)
+    assert request.wants_voice is wanted
+
+
+def test_what_proves_who_one_is_does_not_show_in_a_repr() -> None:
+    for op in (Op.IDENTIFY, Op.RESUME):
+        assert "hunter2" not in repr(read(op, {"token": "hunter2", "session_id": "hunter2"}))
+
+
+# --- the envelope ------------------------------------------------------------------------------------
+
+
+def packed(value: object) -> bytes:
+    data: bytes = msgpack.packb(value)
+    return data
+
+
+def in_both(value: object) -> list[str | bytes]:
+    return [json.dumps(value), packed(value)]
+
+
+@pytest.mark.parametrize("frame", in_both({"op": 20, "d": {"a": [1]}, "id": "x", "trace": "00-1"}))
+def test_an_envelope_is_read_from_text_as_json_and_from_bytes_as_msgpack(frame: str | bytes) -> None:
+    assert decode_untrusted(frame) == Packet(20, {"a": [1]}, "x", "00-1")
+
+
+@pytest.mark.parametrize("frame", in_both({"op": 1}) + in_both({"op": 1, "d": None, "id": None, "trace": None}))
+def test_all_of_an_envelope_but_the_op_may_be_left_out_or_null(frame: str | bytes) -> None:
+    assert decode_untrusted(frame) == Packet(1, None)
+
+
+@pytest.mark.parametrize("frame", in_both({"op": 1, "s": 5, "t": "x", "": None}))
+def test_unknown_fields_of_the_envelope_are_ignored(frame: str | bytes) -> None:
+    assert decode_untrusted(frame) == Packet(1, None)
+
+
+@pytest.mark.parametrize("trace", [5, True, [], {}])
+def test_a_trace_that_is_no_text_is_ignored(trace: object) -> None:
+    assert decode_untrusted(json.dumps({"op": 1, "trace": trace})).trace is None
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 64, "号", 0, -(2**63), 2**63 - 1])
+def test_an_id_is_a_short_text_or_a_64_bit_integer(request_id: object) -> None:
+    for frame in in_both({"op": 1, "id": request_id}):
+        assert decode_untrusted(frame).id == request_id
+        assert request_id_of_untrusted(frame) == request_id
+
+
+@pytest.mark.parametrize("request_id", ["x" * 65, "a\0", "\ud800", 2**63, -(2**63) - 1, 1.5, True, [], {}, ["a"]])
+def test_any_other_id_is_refused_and_not_echoed(request_id: object) -> None:
+    frame = json.dumps({"op": 1, "id": request_id})
+    with pytest.raises(ProtocolError, match=r"^id: "):
+        decode_untrusted(frame)
+    assert request_id_of_untrusted(frame) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (None, "packet"),
+        (5, "packet"),
+        ("op", "packet"),
+        ([], "packet"),
+        ([{"op": 1}], "packet"),
+        ({}, "op"),
+        ({"d": {}}, "op"),
+        ({"op": None}, "op"),
+        ({"op": "1"}, "op"),
+        ({"op": 1.0}, "op"),
+        ({"op": True}, "op"),
+        ({"op": [1]}, "op"),
+        ({"op": 1, "d": []}, "d"),
+        ({"op": 1, "d": "x"}, "d"),
+        ({"op": 1, "d": 0}, "d"),
+        ({"op": 1, "d": False}, "d"),
+    ],
+)
+def test_a_wrong_envelope_is_refused_by_field(value: object, field: str) -> None:
+    for frame in in_both(value):
+        with pytest.raises(ProtocolError, match=f"^{field}: "):
+            decode_untrusted(frame)
+
+
+@pytest.mark.parametrize("op", [2**63, 2**64 - 1, -(2**63) - 1, 10**400], ids=lambda op: str(op)[:21])
+def test_an_op_beyond_64_bits_is_refused_because_no_reply_could_repeat_it(op: int) -> None:
+    frames: list[str | bytes] = [json.dumps({"op": op})]
+    if 0 < op < 2**64:
+        frames.append(packed({"op": op}))
+    for frame in frames:
+        with pytest.raises(ProtocolError, match=r"^op: "):
+            decode_untrusted(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        " ",
+        "{",
+        '{"op": 1} x',
+        "{'op': 1}",
+        '{"op": 01}',
+        '{"op": NaN}',
+        '{"op": 1, "d": {"x": NaN}}',
+        '{"op": 1, "d": {"x": -Infinity}}',
+        '{"op": 1, "d": {"x": "\n"}}',
+        '{"op": 1' + "0" * 5000 + "}",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "\ufeff{}",
+        b"",
+        b"\xc1",
+        b"\xdc\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 100_000 + b"\x00",
+        packed({"op": 1}) + b"\x00",
+        packed({"op": 1})[:-1],
+        b"\x81\xa2\xff\xfe\x01",
+        b"\x81\x01\x02",
+        b"\x81\xc0\x02",
+        b"\x81\x91\x01\x02",
+        b"\xd6\xff\x00\x00\x00\x00",
+        b"\xc7\x03\xff\x00\x00\x00",
+    ],
+)
+def test_what_does_not_parse_is_a_protocol_error(frame: str | bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"^packet: ") as caught:
+        decode_untrusted(frame)
+    assert len(caught.value.reason) < 200
+    assert_can_be_sent(caught.value)
+    assert request_id_of_untrusted(frame) is None
+
+
+def test_of_a_field_given_twice_the_last_one_counts() -> None:
+    assert decode_untrusted('{"op": 1, "op": 3}').op == 3
+    assert decode_untrusted(b"\x82\xa2op\x01\xa2op\x03").op == 3
+
+
+def test_a_field_named_in_bytes_is_no_field_of_ours() -> None:
+    with pytest.raises(ProtocolError, match=r"^op: "):
+        decode_untrusted(packed({b"op": 1}))
+    packet = decode_untrusted(packed({"op": 12, "d": {b"channel_id": "lobby"}}))
+    with pytest.raises(ProtocolError, match=r"^channel_id: required$"):
+        request_untrusted(packet)
+
+
+@pytest.mark.parametrize("value", [b"lobby", msgpack.Timestamp(5), msgpack.ExtType(5, b"x")])
+def test_what_only_msgpack_can_write_is_no_text(value: object) -> None:
+    packet = decode_untrusted(packed({"op": 12, "d": {"channel_id": value}}))
+    with pytest.raises(ProtocolError, match=r"^channel_id: "):
+        request_untrusted(packet)
+
+
+def test_the_id_of_a_packet_that_fails_to_validate_is_found() -> None:
+    for frame in in_both({"op": "x", "id": "r-1"}):
+        assert request_id_of_untrusted(frame) == "r-1"
+    for frame in in_both({"op": "x"}) + in_both([]) + in_both(None):
+        assert request_id_of_untrusted(frame) is None
+
+
+# --- hostile input, at random --------------------------------------------------------------------------
+
+
+def assert_can_be_sent(refusal: LiveError, op: int | None = None, request_id: str | int | None = None) -> None:
+    """Every refusal must reach the client, whatever the client wrote and whichever codec it reads."""
+    for codec in CODECS.values():
+        assert error(refusal, op, request_id).frame(codec)
+
+
+ANY_TEXT = st.text(st.one_of(st.characters(), st.characters(categories=["Cs"])), max_size=8)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([0, 1, 10, 11, 20, 2**31, 2**32, 2**63, -(2**63) - 1, 2**64, 10**400]),
+    st.floats(),
+    ANY_TEXT,
+)
+NAMES = st.one_of(
+    st.sampled_from(sorted({name for payload in FULL.values() for name in payload} | {"host", "port", "kind"})),
+    ANY_TEXT,
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=10
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(REQUESTS)), st.data())
+def test_any_value_in_any_field_is_taken_or_refused_with_a_sendable_error(op: int, data: st.DataObject) -> None:
+    payload = copy.deepcopy(FULL[op])
+    for name in data.draw(st.lists(st.sampled_from(sorted(payload)), max_size=2)) if payload else []:
+        payload[name] = data.draw(VALUES)
+    payload |= data.draw(st.dictionaries(ANY_TEXT, VALUES, max_size=1))
+    try:
+        request = read(op, payload)
+    except ProtocolError as refusal:
+        assert_can_be_sent(refusal, op)
+    else:
+        assert type(request) is REQUESTS[op]
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {"op": st.sampled_from(sorted(REQUESTS)) | st.integers() | VALUES},
+        optional={"d": VALUES, "id": st.integers() | ANY_TEXT | VALUES, "trace": VALUES},
+    )
+)
+def test_any_envelope_is_taken_or_refused_with_a_sendable_error(value: dict[str, Any]) -> None:
+    frame = json.dumps(value)
+    try:
+        packet = decode_untrusted(frame)
+        assert_can_be_sent(ProtocolError("refused later"), packet.op, packet.id)
+        request_untrusted(packet)
+    except (ProtocolError, UnknownOpcode) as refusal:
+        assert_can_be_sent(refusal, None, request_id_of_untrusted(frame))
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(), st.binary()))
+def test_any_frame_is_taken_or_refused(frame: str | bytes) -> None:
+    try:
+        request_untrusted(decode_untrusted(frame))
+    except (ProtocolError, UnknownOpcode) as refusal:
+        assert_can_be_sent(refusal, None, request_id_of_untrusted(frame))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60))
+def test_any_msgpack_payload_is_taken_or_refused(tail: bytes) -> None:
+    for op in REQUESTS:
+        try:
+            request_untrusted(decode_untrusted(b"\x82\xa2op" + packed(op) + b"\xa1d" + tail))
+        except ProtocolError as refusal:
+            assert_can_be_sent(refusal, op)
+
+
+# --- to the wire ---------------------------------------------------------------------------------------
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+REQUEST_IDS = (
+    st.none() | st.text(st.characters(exclude_characters="\0"), max_size=64) | st.integers(-(2**63), 2**63 - 1)
+)
+
+
+def as_received(data: bytes, codec: Codec) -> str | bytes:
+    return data if codec.binary else data.decode()
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: str(codec.name))
+@settings(deadline=None, max_examples=50)
+@given(op=st.integers(-(2**63), 2**63 - 1), payload=st.dictionaries(st.text(), PLAIN), request_id=REQUEST_IDS)
+def test_what_is_encoded_decodes_to_itself(
+    codec: Codec, op: int, payload: dict[str, Any], request_id: str | int | None
+) -> None:
+    written = codec.encode({"op": op, "d": payload, "id": request_id})
+    assert decode_untrusted(as_received(written, codec)) == Packet(op, payload, request_id)
+
+
+def test_json_is_compact_utf8_and_refuses_what_is_not_json() -> None:
+    assert JSON.encode({"op": 1, "d": {"a": "号", "b": [1, 2]}}) == '{"op":1,"d":{"a":"号","b":[1,2]}}'.encode()
+    with pytest.raises(ValueError, match="JSON"):
+        JSON.encode({"x": float("nan")})
+
+
+def test_the_codecs_are_found_by_their_subprotocol() -> None:
+    assert {"livechat.v1.json": JSON, "livechat.v1.msgpack": MSGPACK} == CODECS
+
+
+LOBBY = ChannelId("lobby")
+ANN = UserId("ann")
+MESSAGE = Message(MessageId("m1"), LOBBY, 3, ANN, "TEXT", "hi", 1700)
+MESSAGE_OUT = {
+    "message_id": "m1",
+    "channel_id": "lobby",
+    "seq": 3,
+    "author_id": "ann",
+    "message_type": "TEXT",
+    "content": "hi",
+    "timestamp": 1700,
+}
+STATE_OUT = {
+    "channel_id": "lobby",
+    "channel_name": "Lobby",
+    "mode": "ptt",
+    "durable": True,
+    "role": None,
+    "last_seq": 3,
+    "read_seq": 0,
+    "unread": 3,
+    "mention_count": 0,
+    "member_count": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("payload", "written"),
+    [
+        (MESSAGE, MESSAGE_OUT),
+        (
+            attrs.evolve(MESSAGE, nonce="n", mentions=(ANN,), attachment={"url": "u"}, system={"event": "join"}),
+            MESSAGE_OUT
+            | {"nonce": "n", "mentions": ["ann"], "attachment": {"url": "u"}, "system": {"event": "join"}},
+        ),
+        (
+            events.Hello(30_000, "n1", "livechat/1", 120_000, 10_000, events.HelloLimits(1, 2)),
+            {
+                "heartbeat_interval": 30_000,
+                "node_id": "n1",
+                "server": "livechat/1",
+                "resume_window_ms": 120_000,
+                "reconnect_window_ms": 10_000,
+                "limits": {"message_bytes": 1, "frame_bytes": 2},
+            },
+        ),
+        (
+            events.Ready(SessionId("sess_1"), ANN, "n1", []),
+            {
+                "session_id": "sess_1",
+                "user_id": "ann",
+                "node_id": "n1",
+                "channels": [],
+                "announcements": [],
+                "presence": {},
+                "settings": {},
+            },
+        ),
+        (
+            events.Ready(
+                SessionId("sess_1"),
+                ANN,
+                "n1",
+                [events.ChannelState(LOBBY, "Lobby", "ptt", True, None, 3, 0, 3, 0, 1, MESSAGE)],
+                expires_at=9,
+            ),
+            {
+                "session_id": "sess_1",
+                "user_id": "ann",
+                "node_id": "n1",
+                "channels": [STATE_OUT | {"last_message": MESSAGE_OUT}],
+                "announcements": [],
+                "presence": {},
+                "settings": {},
+                "expires_at": 9,
+            },
+        ),
+        (
+            events.ChannelEvent("join", LOBBY, events.Member(ANN, None), seq=5),
+            {"event": "join", "channel_id": "lobby", "member": {"user_id": "ann", "ssrc": None}, "seq": 5},
+        ),
+        (
+            events.ChannelEvent("voice_leave", LOBBY, events.Member(ANN, Ssrc(7)), cause="moved"),
+            {
+                "event": "voice_leave",
+                "channel_id": "lobby",
+                "member": {"user_id": "ann", "ssrc": 7},
+                "cause": "moved",
+            },
+        ),
+        (
+            events.Ack(11, events.ChannelJoined(LOBBY, "conference", [events.Member(ANN, Ssrc(7))], 4)),
+            {
+                "op": 11,
+                "data": {
+                    "channel_id": "lobby",
+                    "mode": "conference",
+                    "active_members": [{"user_id": "ann", "ssrc": 7}],
+                    "last_seq": 4,
+                },
+            },
+        ),
+        (
+            events.MediaGrant("::1", 10_000, Ssrc(7), "AEAD_AES_128_GCM", "ck", "sk", True),
+            {
+                "host": "::1",
+                "port": 10_000,
+                "ssrc": 7,
+                "profile": "AEAD_AES_128_GCM",
+                "client_key": "ck",
+                "server_key": "sk",
+                "rtcp_mux": True,
+            },
+        ),
+        (events.ChannelPage([]), {"channels": []}),
+        (
+            events.ChannelDetails(
+                LOBBY, "Lobby", "ptt", True, None, 3, 0, 3, 0, 1, capacity=9, created_at=5, peers=[]
+            ),
+            STATE_OUT | {"capacity": 9, "created_at": 5, "peers": []},
+        ),
+        (
+            events.MessageCreated(MessageId("m1"), LOBBY, 3, 1700, False),
+            {"message_id": "m1", "channel_id": "lobby", "seq": 3, "timestamp": 1700, "duplicate": False},
+        ),
+        (
+            events.Error(1004, "no", False),
+            {"code": 1004, "reason": "no", "retryable": False},
+        ),
+        (events.TokenRenewed(None), {"expires_at": None}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_optional_fields_are_left_out_and_null_stands_where_the_protocol_wants_it(
+    payload: object, written: dict[str, Any]
+) -> None:
+    assert unstructure(payload) == written
+    for codec in (JSON, MSGPACK):
+        packet = decode_untrusted(as_received(codec.encode(envelope(101, payload)), codec))
+        assert packet == Packet(101, written)
+
+
+def test_a_packet_without_a_payload_says_null() -> None:
+    assert envelope(Op.HEARTBEAT_ACK, None) == {"op": 2, "d": None}
+    assert envelope(Op.HEARTBEAT_ACK, None, 0) == {"op": 2, "d": None, "id": 0}
+
+
+def test_keys_do_not_show_in_a_repr() -> None:
+    grant = events.MediaGrant("::1", 10_000, Ssrc(7), "AEAD_AES_128_GCM", "hunter2", "hunter3", True)
+    assert "hunter" not in repr(grant)
