@@ -1,0 +1,156 @@
+"""Owns which of this node's users are members of which channels, and which sessions hear them.
+
+It must not send or wait, and it is no truth: the store is. It mirrors only channels that somebody
+here is a member of, and is told of each change in the order in which the store committed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TypeVar
+
+import attrs
+
+from livechat.hub.users import Session
+from livechat.protocol.types import ChannelId, ChannelMode, UserId
+
+Key = TypeVar("Key")
+
+
+@attrs.frozen
+class ChannelFacts:
+    """What a channel is, apart from who is in it."""
+
+    channel_id: ChannelId
+    channel_name: str
+    mode: ChannelMode
+    durable: bool
+    capacity: int
+    private: bool
+    owner_id: UserId
+    created_at: int
+    """Milliseconds since 1970."""
+
+
+@attrs.define(slots=True, eq=False)
+class Channel:
+    """A channel that somebody on this node is a member of."""
+
+    facts: ChannelFacts
+    last_seq: int
+    """Of the newest sequenced event that was handed out here."""
+    members: set[UserId] = attrs.field(factory=set)
+    """Members who have a session on this node, parked ones included."""
+    subscribers: dict[Session, None] = attrs.field(factory=dict)
+    """Sessions with a connection that hear this channel, in order of arrival."""
+
+
+class ChannelHub:
+    """Members and subscribers by channel, and channels by user and by session."""
+
+    __slots__ = ("_by_session", "_by_user", "_channels")
+
+    def __init__(self) -> None:
+        self._channels: dict[ChannelId, Channel] = {}
+        self._by_user: dict[UserId, set[ChannelId]] = {}
+        self._by_session: dict[Session, set[ChannelId]] = {}
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self._channels.values())
+
+    def get(self, channel_id: ChannelId) -> Channel | None:
+        """Return the channel if anybody here is a member of it."""
+        return self._channels.get(channel_id)
+
+    def channels_of(self, session: Session) -> Collection[ChannelId]:
+        """Return the channels a session is subscribed to."""
+        return self._by_session.get(session, frozenset())
+
+    def is_member(self, channel_id: ChannelId, user_id: UserId) -> bool:
+        """Tell whether a user with a session here is a member."""
+        channel = self._channels.get(channel_id)
+        return channel is not None and user_id in channel.members
+
+    def memberships(self, user_id: UserId) -> Collection[ChannelId]:
+        """Return the channels that a user with a session here is a member of."""
+        return self._by_user.get(user_id, frozenset())
+
+    def admit(self, user_id: UserId, facts: ChannelFacts, last_seq: int) -> Channel:
+        """Note that a user with a session here is a member; return the channel.
+
+        Args:
+            last_seq: the channel's newest seq as the store knows it at this point of the commit order.
+        """
+        channel = self._channels.get(facts.channel_id)
+        if channel is None:
+            channel = self._channels[facts.channel_id] = Channel(facts, last_seq)
+        channel.members.add(user_id)
+        self._by_user.setdefault(user_id, set()).add(facts.channel_id)
+        return channel
+
+    def subscribe(self, session: Session, channel_id: ChannelId) -> None:
+        """Let a connected session hear a channel its user is a member of."""
+        channel = self._channels[channel_id]
+        assert session.user_id in channel.members
+        assert session.outlet is not None
+        channel.subscribers[session] = None
+        self._by_session.setdefault(session, set()).add(channel_id)
+
+    def recipients(self, channel_id: ChannelId, origin: Session | None = None) -> list[Session]:
+        """List who hears an event of the channel: all subscribers but `origin`, who got its ACK."""
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            return []
+        if origin is None:
+            return list(channel.subscribers)
+        return [session for session in channel.subscribers if session is not origin]
+
+    def detach(self, session: Session) -> None:
+        """Take a session that lost its connection out of every channel; memberships stay."""
+        for channel_id in self._by_session.pop(session, ()):
+            del self._channels[channel_id].subscribers[session]
+
+    def forget_user(self, user_id: UserId) -> None:
+        """Drop the mirror of a user who has no session here any more; memberships stay in the store."""
+        for channel_id in self._by_user.pop(user_id, ()):
+            channel = self._channels[channel_id]
+            channel.members.discard(user_id)
+            self._discard_if_unused(channel)
+
+    def remove_member(self, channel_id: ChannelId, user_id: UserId) -> None:
+        """Note that a user is no member any more: none of the user's sessions hears the channel."""
+        channel = self._channels.get(channel_id)
+        if channel is None or user_id not in channel.members:
+            return
+        for session in [s for s in channel.subscribers if s.user_id == user_id]:
+            del channel.subscribers[session]
+            _unlink(self._by_session, session, channel_id)
+        channel.members.discard(user_id)
+        _unlink(self._by_user, user_id, channel_id)
+        self._discard_if_unused(channel)
+
+    def remove_channel(self, channel_id: ChannelId) -> None:
+        """Note that a channel was deleted."""
+        channel = self._channels.pop(channel_id, None)
+        if channel is None:
+            return
+        for session in channel.subscribers:
+            _unlink(self._by_session, session, channel_id)
+        for user_id in channel.members:
+            _unlink(self._by_user, user_id, channel_id)
+
+    def _discard_if_unused(self, channel: Channel) -> None:
+        if not channel.members:
+            assert not channel.subscribers
+            del self._channels[channel.facts.channel_id]
+
+
+def _unlink(index: dict[Key, set[ChannelId]], key: Key, channel_id: ChannelId) -> None:
+    """Take a channel out of one entry of an index, and the entry when nothing is left in it."""
+    entry = index[key]
+    entry.discard(channel_id)
+    if not entry:
+        del index[key]

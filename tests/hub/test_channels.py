@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import pytest
+
+from livechat.hub.channels import ChannelHub
+from livechat.hub.users import Session
+from livechat.protocol.types import ChannelId, SessionId, UserId
+from tests.support.channels import make_facts
+from tests.support.outlet import NullOutlet
+
+LOBBY = ChannelId("lobby")
+HALL = ChannelId("hall")
+ANN = UserId("ann")
+BOB = UserId("bob")
+
+
+def connected(user_id: UserId, number: int = 1) -> Session:
+    return Session(SessionId(f"sess_{user_id}_{number}"), user_id, created_at=1.0, outlet=NullOutlet())
+
+
+def join(hub: ChannelHub, session: Session, channel: str = LOBBY, last_seq: int = 0) -> None:
+    hub.admit(session.user_id, make_facts(channel), last_seq)
+    hub.subscribe(session, ChannelId(channel))
+
+
+def test_a_channel_nobody_here_is_a_member_of_is_unknown() -> None:
+    hub = ChannelHub()
+    assert (hub.get(LOBBY), len(hub), list(hub)) == (None, 0, [])
+    assert (hub.recipients(LOBBY), hub.is_member(LOBBY, ANN), list(hub.memberships(ANN))) == ([], False, [])
+
+
+def test_the_first_member_brings_the_channel_and_later_ones_do_not_turn_back_its_seq() -> None:
+    hub = ChannelHub()
+    channel = hub.admit(ANN, make_facts("lobby"), 5)
+    channel.last_seq = 9
+    assert hub.admit(BOB, make_facts("lobby"), 7) is channel
+    assert (channel.last_seq, channel.members) == (9, {ANN, BOB})
+    assert hub.get(LOBBY) is channel
+
+
+def test_a_member_hears_only_with_the_sessions_that_subscribed() -> None:
+    hub = ChannelHub()
+    ann = connected(ANN)
+    hub.admit(ANN, make_facts("lobby"), 0)
+    assert hub.recipients(LOBBY) == []
+    hub.subscribe(ann, LOBBY)
+    assert hub.recipients(LOBBY) == [ann]
+    assert set(hub.channels_of(ann)) == {LOBBY}
+
+
+def test_all_subscribers_but_the_origin_hear_an_event_in_order_of_arrival() -> None:
+    hub = ChannelHub()
+    sessions = [connected(ANN), connected(BOB), connected(ANN, 2)]
+    for session in sessions:
+        join(hub, session)
+    assert hub.recipients(LOBBY) == sessions
+    assert hub.recipients(LOBBY, sessions[1]) == [sessions[0], sessions[2]]
+    assert hub.recipients(LOBBY, connected(UserId("cyd"))) == sessions
+
+
+def test_subscribing_twice_does_not_make_one_hear_twice() -> None:
+    hub = ChannelHub()
+    ann = connected(ANN)
+    join(hub, ann)
+    join(hub, ann)
+    assert hub.recipients(LOBBY) == [ann]
+
+
+def test_recipients_are_a_list_of_their_own() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    join(hub, ann)
+    join(hub, bob)
+    heard = []
+    for session in hub.recipients(LOBBY):
+        heard.append(session)
+        hub.detach(bob)
+    assert heard == [ann, bob]
+    assert hub.recipients(LOBBY) == [ann]
+
+
+def test_only_a_members_connected_session_may_subscribe() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    hub.admit(ANN, make_facts("lobby"), 0)
+    with pytest.raises(AssertionError):
+        hub.subscribe(bob, LOBBY)
+    ann.outlet = None
+    with pytest.raises(AssertionError):
+        hub.subscribe(ann, LOBBY)
+
+
+def test_a_detached_session_hears_nothing_and_its_user_stays_a_member() -> None:
+    hub = ChannelHub()
+    ann, again = connected(ANN), connected(ANN, 2)
+    for session in (ann, again):
+        join(hub, session)
+        join(hub, session, HALL)
+    hub.detach(ann)
+    assert (hub.recipients(LOBBY), hub.recipients(HALL)) == ([again], [again])
+    assert list(hub.channels_of(ann)) == []
+    assert set(hub.memberships(ANN)) == {LOBBY, HALL}
+    hub.detach(ann)
+
+
+def test_a_removed_member_hears_nothing_with_any_session() -> None:
+    hub = ChannelHub()
+    ann, again, bob = connected(ANN), connected(ANN, 2), connected(BOB)
+    for session in (ann, again, bob):
+        join(hub, session)
+    join(hub, ann, HALL)
+    hub.remove_member(LOBBY, ANN)
+    assert hub.recipients(LOBBY) == [bob]
+    assert hub.recipients(HALL) == [ann]
+    assert (hub.is_member(LOBBY, ANN), set(hub.memberships(ANN))) == (False, {HALL})
+    assert (set(hub.channels_of(ann)), set(hub.channels_of(again))) == ({HALL}, set())
+
+
+def test_removing_who_is_no_member_changes_nothing() -> None:
+    hub = ChannelHub()
+    ann = connected(ANN)
+    join(hub, ann)
+    hub.remove_member(LOBBY, BOB)
+    hub.remove_member(HALL, ANN)
+    assert hub.recipients(LOBBY) == [ann]
+
+
+def test_a_channel_goes_with_its_last_member() -> None:
+    hub = ChannelHub()
+    join(hub, connected(ANN))
+    join(hub, connected(BOB))
+    hub.remove_member(LOBBY, ANN)
+    assert hub.get(LOBBY) is not None
+    hub.remove_member(LOBBY, BOB)
+    assert (hub.get(LOBBY), len(hub)) == (None, 0)
+
+
+def test_a_deleted_channel_is_nowhere() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    for session in (ann, bob):
+        join(hub, session)
+    join(hub, bob, HALL)
+    hub.remove_channel(LOBBY)
+    assert (hub.get(LOBBY), hub.recipients(LOBBY)) == (None, [])
+    assert (set(hub.channels_of(ann)), set(hub.channels_of(bob))) == (set(), {HALL})
+    assert (set(hub.memberships(ANN)), set(hub.memberships(BOB))) == (set(), {HALL})
+    hub.remove_channel(LOBBY)
+
+
+def test_a_user_without_sessions_is_forgotten_with_the_channels_only_that_user_was_in() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    for session in (ann, bob):
+        join(hub, session)
+    join(hub, ann, HALL)
+    hub.detach(ann)
+    hub.forget_user(ANN)
+    assert (hub.get(HALL), hub.recipients(LOBBY)) == (None, [bob])
+    assert (hub.is_member(LOBBY, ANN), set(hub.memberships(ANN))) == (False, set())
+    hub.forget_user(ANN)
