@@ -1,0 +1,110 @@
+"""Connections that make a database slow or its disk full, and a second writer that gets in the way."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from livechat.store.sqlite import DATABASE_NAME
+
+
+class Gate:
+    """A commit that stops, before it is done, until the test lets it go."""
+
+    def __init__(self) -> None:
+        self._armed = False
+        self._reached = threading.Event()
+        self._released = threading.Event()
+        gate = self
+
+        class Connection(sqlite3.Connection):
+            def commit(self) -> None:
+                gate._pass()
+                super().commit()
+
+        self.connection_factory: type[sqlite3.Connection] = Connection
+
+    def arm(self) -> None:
+        """Stop the next commit."""
+        self._reached.clear()
+        self._released.clear()
+        self._armed = True
+
+    async def wait_reached(self) -> None:
+        """Wait until a commit stands at the gate."""
+        assert await trio.to_thread.run_sync(self._reached.wait, 30)
+
+    def release(self) -> None:
+        """Let the commit go on."""
+        self._released.set()
+
+    def _pass(self) -> None:
+        if self._armed:
+            self._armed = False
+            self._reached.set()
+            assert self._released.wait(30)
+
+
+class SlowExecution(Gate):
+    """The same for the first insertion into `message`, which is before the decision to commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        gate = self
+
+        class Connection(sqlite3.Connection):
+            def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+                if "INTO message" in sql:
+                    gate._pass()
+                return super().executemany(sql, parameters)
+
+        self.connection_factory = Connection
+
+
+class Disk:
+    """A disk that can be full: the database is not allowed to grow past its pages."""
+
+    def __init__(self) -> None:
+        self._full = False
+        disk = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+                if sql.startswith("BEGIN"):
+                    # SQLite never goes below what is in use.
+                    pages = 1 if disk._full else 2**30
+                    super().execute(f"PRAGMA max_page_count = {pages}")
+                return super().execute(sql, parameters)
+
+        self.connection_factory: type[sqlite3.Connection] = Connection
+
+    def fill(self) -> None:
+        self._full = True
+
+    def make_room(self) -> None:
+        self._full = False
+
+
+class Rival:
+    """Another program's connection to the store's database."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._connection = sqlite3.connect(data_dir / DATABASE_NAME, isolation_level=None)
+
+    def lock(self) -> None:
+        """Take the lock for writing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def unlock(self) -> None:
+        self._connection.rollback()
+
+    def query(self, sql: str, *parameters: object) -> list[Any]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
