@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+
+import pytest
+import structlog
+import trio
+import trio.testing
+
+from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.media import udp
+from livechat.media.relay import Relay
+from livechat.protocol.types import Address, ChannelId, SessionId, UserId
+from livechat.srtp.context import SrtpSender
+from livechat.srtp.profile import SrtpProfile
+from tests.support.voice import libsrtp_receiver, rtp_packet
+
+PROFILE = SrtpProfile.AES_CM_128_HMAC_SHA1_80
+DEADLINE_S = 10.0
+"""For what takes no time on the loopback; never reached unless something is broken."""
+
+
+@pytest.fixture
+def media_socket() -> Iterator[socket.socket]:
+    with udp.open_media_socket("127.0.0.1", 0) as sock:
+        yield sock
+
+
+@pytest.fixture
+def client_socket() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(DEADLINE_S)
+        yield sock
+
+
+@pytest.fixture
+def hub() -> MediaPeerHub:
+    return MediaPeerHub(random.Random(1).randbytes)
+
+
+def join(hub: MediaPeerHub, relay: Relay, user: str, address: Address | None = None) -> MediaPeer:
+    peer = hub.add(ChannelId("room"), UserId(user), SessionId(user), profile=PROFILE, now=0.0, address=address)
+    relay.add_peer(peer)
+    return peer
+
+
+async def wait_until_received(relay: Relay, count: int) -> None:
+    with trio.fail_after(DEADLINE_S):
+        while relay.counters.received < count:
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_voice_goes_from_socket_to_socket(
+    hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket, nursery: trio.Nursery
+) -> None:
+    relay = Relay(hub)
+    address = await nursery.start(udp.run, media_socket, relay)
+    assert address == media_socket.getsockname()
+    ann = join(hub, relay, "ann")
+    bob = join(hub, relay, "bob", client_socket.getsockname())
+    sender = SrtpSender(PROFILE, ann.client_key)
+    receiver = libsrtp_receiver(PROFILE, bob.server_key)
+    for sequence in range(100):
+        client_socket.sendto(sender.protect(rtp_packet(sequence, ann.ssrc, b"%d" % sequence)), address)
+    await wait_until_received(relay, 100)
+    heard = [receiver.unprotect(client_socket.recv(2048))[12:] for _ in range(100)]
+    assert heard == [b"%d" % sequence for sequence in range(100)]
+    assert ann.address == client_socket.getsockname()
+    assert ann.last_seen == pytest.approx(trio.current_time(), abs=DEADLINE_S)
+
+
+async def test_a_goodbye_is_sent_at_once(
+    hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket
+) -> None:
+    relay = Relay(hub)
+    ann = join(hub, relay, "ann")
+    bob = join(hub, relay, "bob", client_socket.getsockname())
+    udp.send_now(media_socket, relay, relay.remove_peer(ann))
+    goodbye = libsrtp_receiver(PROFILE, bob.server_key).unprotect_rtcp(client_socket.recv(2048))
+    assert goodbye.endswith(bytes.fromhex("81cb0001") + ann.egress_ssrc.to_bytes(4, "big"))
+
+
+async def test_a_datagram_longer_than_the_buffer_is_dropped_not_cut_off(
+    hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket, nursery: trio.Nursery
+) -> None:
+    relay = Relay(hub)
+    address = await nursery.start(udp.run, media_socket, relay)
+    ann = join(hub, relay, "ann")
+    sender = SrtpSender(PROFILE, ann.client_key)
+    fits = udp.DATAGRAM_BYTES_MAX - 12 - PROFILE.rtp_tag_bytes
+    client_socket.sendto(sender.protect(rtp_packet(1, ann.ssrc, bytes(fits))), address)
+    client_socket.sendto(sender.protect(rtp_packet(2, ann.ssrc, bytes(fits + 1))), address)
+    await wait_until_received(relay, 2)
+    assert relay.counters.too_long == 1
+    assert relay.counters.rtp_accepted == 1
+
+
+async def test_a_failing_datagram_is_counted_and_logged_once_a_minute_and_ends_nothing(
+    hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket, nursery: trio.Nursery
+) -> None:
+    def broken(below: int) -> int:
+        raise RuntimeError("no randomness today")
+
+    clock = [100.0]
+    relay = Relay(hub, randbelow=broken)
+    ann = join(hub, relay, "ann")
+    join(hub, relay, "bob", client_socket.getsockname())
+    sender = SrtpSender(PROFILE, ann.client_key)
+    address = await nursery.start(lambda **kw: udp.run(media_socket, relay, now=lambda: clock[0], **kw))
+    with structlog.testing.capture_logs() as logs:
+        for received, at in enumerate((100.0, 159.0, 160.0), start=1):
+            clock[0] = at
+            client_socket.sendto(sender.protect(rtp_packet(received, ann.ssrc)), address)
+            await wait_until_received(relay, received)
+    assert relay.counters.internal == 3
+    assert [(each["event"], each["internal"]) for each in logs] == [("datagram_failed", 1), ("datagram_failed", 3)]
+
+
+class Unwilling(socket.socket):
+    """A socket that fails as a system may: by destination, and once on receiving."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sent: list[bytes] = []
+        self.incoming: list[bytes | OSError] = []
+
+    def sendto(self, data: bytes, address: Address) -> int:  # type: ignore[override]
+        if address == ("192.0.2.1", 1):
+            raise BlockingIOError
+        if address == ("192.0.2.1", 2):
+            raise PermissionError
+        self.sent.append(data)
+        return len(data)
+
+    def recvfrom(self, size: int) -> tuple[bytes, Address]:  # type: ignore[override]
+        if not self.incoming:
+            raise BlockingIOError
+        event = self.incoming.pop(0)
+        if isinstance(event, OSError):
+            raise event
+        return event, ("192.0.2.1", 9)
+
+
+def test_no_destination_stops_the_others(hub: MediaPeerHub) -> None:
+    relay = Relay(hub)
+    with Unwilling() as sock:
+        udp.send_now(sock, relay, [(bytes([port]), ("192.0.2.1", port)) for port in (1, 2, 3, 1, 4)])
+        assert sock.sent == [b"\x03", b"\x04"]
+    assert relay.counters.would_block == 2
+    assert relay.counters.send_error == 1
+
+
+def test_a_refusal_reported_on_receiving_does_not_hide_what_follows(hub: MediaPeerHub) -> None:
+    relay = Relay(hub)
+    with Unwilling() as sock:
+        sock.incoming = [ConnectionRefusedError(), b"\x00stun"]
+        assert udp._Shell(sock, relay, lambda: 0.0).turn() is False
+    assert relay.counters.stun == 1
+    assert relay.counters.send_error == 1
+
+
+def test_any_other_failure_to_receive_is_loud(hub: MediaPeerHub) -> None:
+    with Unwilling() as sock:
+        sock.incoming = [OSError("bad file descriptor")]
+        with pytest.raises(OSError, match="bad file descriptor"):
+            udp._Shell(sock, Relay(hub), lambda: 0.0).turn()
+
+
+def test_a_turn_is_bounded_by_what_it_makes_and_by_what_it_takes(hub: MediaPeerHub) -> None:
+    relay = Relay(hub)
+    ann = join(hub, relay, "ann")
+    for port in range(50):
+        join(hub, relay, f"listener{port}", ("192.0.2.1", 100 + port))
+    sender = SrtpSender(PROFILE, ann.client_key)
+    with Unwilling() as sock:
+        shell = udp._Shell(sock, relay, lambda: 0.0)
+        sock.incoming = [sender.protect(rtp_packet(sequence, ann.ssrc)) for sequence in range(5)]
+        assert shell.turn() is True
+        assert len(sock.sent) == 150
+        assert shell.turn() is False
+        assert len(sock.sent) == 250
+        sock.incoming = [b"\x00"] * (udp.BATCH_DATAGRAMS_MAX + 1)
+        assert shell.turn() is True
+        assert len(sock.incoming) == 1
+
+
+async def test_a_flood_leaves_other_tasks_their_turn(hub: MediaPeerHub) -> None:
+    relay = Relay(hub)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    with Unwilling() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.incoming = [b"\x00"] * (20 * udp.BATCH_DATAGRAMS_MAX)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            nursery.start_soon(udp.run, sock, relay)
+            while sock.incoming:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    # About one turn of the other task for each of the relay's; the first and last may fall away.
+    assert turns >= 15
+    assert relay.counters.stun == 20 * udp.BATCH_DATAGRAMS_MAX
+
+
+async def test_cancelling_leaves_the_socket_to_its_owner(hub: MediaPeerHub, media_socket: socket.socket) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(udp.run, media_socket, Relay(hub))
+        nursery.cancel_scope.cancel()
+    assert media_socket.fileno() >= 0
+
+
+def test_the_socket_is_non_blocking_and_of_the_hosts_family() -> None:
+    with udp.open_media_socket("127.0.0.1", 0) as sock:
+        assert sock.family == socket.AF_INET
+        assert sock.getblocking() is False
+        assert sock.getsockname()[1] > 0
+    try:
+        with udp.open_media_socket("::1", 0) as sock:
+            assert sock.family == socket.AF_INET6
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+
+
+def test_an_address_that_cannot_be_bound_is_the_callers_to_report() -> None:
+    with udp.open_media_socket("127.0.0.1", 0) as sock, pytest.raises(OSError, match="in use"):
+        udp.open_media_socket("127.0.0.1", sock.getsockname()[1])
