@@ -1,0 +1,69 @@
+"""Owns who a token speaks for: the port that embedders replace, and the shared-secret authenticator.
+
+It must not touch sessions; it only turns credentials into an identity or refuses them.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import Final, Protocol
+
+import attrs
+
+from livechat.error import InvalidToken
+from livechat.protocol.types import ID_PATTERN, UserId
+
+SECRET_LENGTH_MIN: Final = 16
+"""Characters; with fewer, or fewer than eight different ones, a secret counts as guessable."""
+SECRET_VARIETY_MIN: Final = 8
+
+
+@attrs.frozen
+class Identity:
+    """Who a token speaks for, and how long."""
+
+    user_id: UserId
+    expires_at: int | None = None
+    """Milliseconds since 1970; None: never."""
+
+
+class Authenticator(Protocol):
+    """The port: whatever can tell who a token speaks for."""
+
+    async def authenticate(self, token: str, user_id: str | None) -> Identity:
+        """Return the identity that `token` proves.
+
+        Args:
+            token: as the client sent it; untrusted.
+            user_id: who the client says it is, where it said so; untrusted.
+
+        Raises:
+            InvalidToken: the credentials prove nothing.
+
+        Cancellation:
+            The caller sets the deadline.
+        """
+        ...
+
+
+class SharedSecretAuthenticator:
+    """Mini LiveChat's way: whoever knows the secret may be any user."""
+
+    def __init__(self, secret: str) -> None:
+        assert secret
+        self._secret = secret.encode()
+
+    async def authenticate(self, token: str, user_id: str | None) -> Identity:
+        """See `Authenticator`. The comparison takes the same time wherever the token differs."""
+        if not compare_digest(token.encode("utf-8", "surrogatepass"), self._secret):
+            raise InvalidToken("token: not the secret of this server")
+        if user_id is None:
+            raise InvalidToken("user_id: required with a shared secret")
+        if ID_PATTERN.fullmatch(user_id) is None:
+            raise InvalidToken("user_id: expected 1 to 64 letters, digits or _ . : @ -")
+        return Identity(UserId(user_id))
+
+
+def is_guessable(secret: str) -> bool:
+    """Tell whether a secret is too short or too uniform to be shown to a network."""
+    return len(secret) < SECRET_LENGTH_MIN or len(set(secret)) < SECRET_VARIETY_MIN

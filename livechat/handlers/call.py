@@ -1,0 +1,104 @@
+"""Owns one request on its way through a handler: who asked, and how the one answer goes back.
+
+It must not know sockets; the connection passes in what takes the answer.
+
+A handler answers at once (`ack`), or submits an operation and answers from the callback that runs after
+the commit. The callbacks of all operations run in commit order, so what they do to the hubs, the ACK they
+give and the events they publish are in that order too: no task has to wake up in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import structlog
+
+from livechat.error import InternalError, LiveError
+from livechat.handlers.node import Node
+from livechat.hub.users import Session
+from livechat.protocol import outgoing
+from livechat.protocol.codec import RequestId
+from livechat.protocol.opcodes import Op
+from livechat.protocol.outgoing import Outgoing
+from livechat.store.base import Operation, Outcome
+
+T = TypeVar("T")
+log = structlog.get_logger("livechat.handlers")
+
+
+class Caller(Protocol):
+    """The connection a request came over, as far as handlers may know it."""
+
+    local_host: str
+    """The address at which the client reached us."""
+    peer_host: str
+    """The client's own address, as told by a trusted proxy where there is one."""
+    is_confidential: bool
+    """TLS or loopback: fit to carry media keys."""
+
+    def activate(self, session: Session) -> bool:
+        """Attach a session to this connection; False if the connection has ended meanwhile."""
+        ...
+
+
+@attrs.define(slots=True, eq=False)
+class Call:
+    """A request that waits for its answer."""
+
+    node: Node
+    caller: Caller
+    session_or_none: Session | None
+    """The session the connection had when the request came; it may have lost the connection since."""
+    op: int
+    request_id: RequestId | None
+    answer: Callable[[Outgoing | None], None]
+    """Takes the one reply, or None when the request succeeds in silence. Later calls are ignored."""
+    nonce: str | None = None
+    """Repeated on an ERROR, so that a client can tell which message was refused."""
+
+    @property
+    def session(self) -> Session:
+        """The session that asked; only for handlers of ops that need one."""
+        assert self.session_or_none is not None
+        return self.session_or_none
+
+    def ack(self, data: Any) -> None:
+        """Answer with ACK."""
+        self.answer(outgoing.ack(self.op, data, self.request_id))
+
+    def reply(self, op: Op, payload: Any) -> None:
+        """Answer with the packet that this request has instead of an ACK."""
+        self.answer(Outgoing(op, payload, self.request_id))
+
+    def succeed_silently(self) -> None:
+        """Answer nothing: the request carried no id and needs no ACK."""
+        self.answer(None)
+
+    def fail(self, refusal: LiveError) -> None:
+        """Answer with ERROR."""
+        self.answer(outgoing.error(refusal, self.op, self.request_id, self.nonce))
+
+    def submit(self, operation: Operation[T], committed: Callable[[T], None]) -> None:
+        """Hand an operation to the store; `committed` runs right after its commit, in commit order.
+
+        If the store answers with an error, that is the reply. After a commit of unknown outcome
+        `committed` may still run, once the commit proves good; its `ack` then goes nowhere.
+
+        Raises:
+            Overloaded: too many operations wait.
+            ShuttingDown: the store is being closed.
+        """
+
+        def done(outcome: Outcome[T]) -> None:
+            try:
+                committed(outcome.unwrap())
+            except LiveError as refusal:
+                self.fail(refusal)
+            except Exception:
+                # A bug in one handler must neither leave its client waiting nor reach the other operations.
+                log.exception("handler failed", op=self.op)
+                self.fail(InternalError("internal error"))
+
+        self.node.store.submit(operation, done)

@@ -1,0 +1,205 @@
+"""Handles ops 10-16: create, join, leave, update, delete, list and describe channels.
+
+It must not decide who may: the store does, in the transaction that changes something.
+"""
+
+from __future__ import annotations
+
+from livechat.cluster.backplane import ChannelNotice
+from livechat.error import AlreadyInChannel, SsrcInUse
+from livechat.handlers import lifecycle, views, voice
+from livechat.handlers.call import Call
+from livechat.handlers.node import Node
+from livechat.hub.media import MediaPeer
+from livechat.protocol import events
+from livechat.protocol.requests import (
+    ChannelCreate,
+    ChannelDelete,
+    ChannelInfo,
+    ChannelJoin,
+    ChannelLeave,
+    ChannelList,
+    ChannelUpdate,
+)
+from livechat.protocol.types import ChannelId
+from livechat.store import base as store
+
+
+def create(call: Call, request: ChannelCreate) -> None:
+    """Op 10 → ACK ChannelCreated. The creator owns the channel but is not yet a member."""
+
+    def committed(row: store.ChannelRow) -> None:
+        call.ack(events.ChannelCreated(row.channel_id, row.channel_name, row.mode, row.durable, row.capacity))
+
+    call.submit(
+        store.CreateChannel(
+            channel_id=request.channel_id,
+            channel_name=request.channel_name or request.channel_id,
+            mode=request.effective_mode,
+            durable=request.effective_durable,
+            capacity=request.capacity,
+            private=request.private,
+            max_speakers=request.max_speakers,
+            freq=request.freq,
+            owner_id=call.session.user_id,
+            now_ms=call.node.now_ms(),
+        ),
+        committed,
+    )
+
+
+def join(call: Call, request: ChannelJoin) -> None:
+    """Op 11 → ACK ChannelJoined: become a member if not one yet, and take up voice if asked for.
+
+    Raises:
+        AlreadyInChannel: this session joined before and asks for no new voice.
+        MediaNotPossible: voice is asked for in a way that cannot be had; nothing was joined.
+        SsrcInUse: the client insists on an ssrc that another peer has.
+    """
+    session, node = call.session, call.node
+    plan = voice.plan(call, request)
+    if plan is None and request.channel_id in session.joined:
+        raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
+
+    def committed(joined: store.Joined) -> None:
+        if session.outlet is None:
+            _joined_without_connection(call, joined)
+            return
+        if plan is None and request.channel_id in session.joined:
+            raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
+        node.channels.admit(session.user_id, views.facts(joined.channel), joined.channel.last_seq)
+        node.channels.subscribe(session, request.channel_id)
+        replaced = peer = None
+        if plan is not None:
+            try:
+                peer, replaced = voice.begin(node, session, plan)
+            except SsrcInUse:
+                # Taken since `plan` looked. The membership is committed, so the others must hear of it.
+                _publish_join(call, joined, None)
+                raise
+        session.joined.add(request.channel_id)
+        call.ack(
+            events.ChannelJoined(
+                channel_id=request.channel_id,
+                mode=joined.channel.mode,
+                active_members=active_members(node, request.channel_id),
+                last_seq=joined.channel.last_seq,
+                media=None if peer is None or plan is None else voice.grant(peer, plan),
+            )
+        )
+        if replaced is not None:
+            cause = "rejoined" if replaced.session_id == session.session_id else "moved"
+            voice.publish_end(node, replaced, cause, origin=session)
+        _publish_join(call, joined, peer)
+
+    call.submit(store.JoinChannel(request.channel_id, session.user_id, node.now_ms()), committed)
+
+
+def _joined_without_connection(call: Call, joined: store.Joined) -> None:
+    """Finish a join whose connection ended before the commit: the membership stands, voice is not begun."""
+    _publish_join(call, joined, None)
+    user_id = call.session.user_id
+    if not joined.channel.durable and not call.node.users.sessions_of(user_id):
+        lifecycle.leave_transient(call.node, joined.channel.channel_id, user_id)
+
+
+def _publish_join(call: Call, joined: store.Joined, peer: MediaPeer | None) -> None:
+    """Tell the others: one `join` for a new member, `voice_join` when an old one adds voice, else nothing."""
+    session = call.session
+    if not joined.created and peer is None:
+        return
+    event = events.ChannelEvent(
+        event="join" if joined.created else "voice_join",
+        channel_id=joined.channel.channel_id,
+        member=events.Member(session.user_id, None if peer is None else peer.egress_ssrc),
+        seq=joined.message.seq if joined.message is not None else None,
+    )
+    call.node.backplane.publish(ChannelNotice(event, session.session_id, views.facts(joined.channel)))
+
+
+def active_members(node: Node, channel_id: ChannelId) -> list[events.Member]:
+    """List the members who have a connection or voice, each with the ssrc that receivers see."""
+    channel = node.channels.get(channel_id)
+    voices = {peer.user_id: peer.egress_ssrc for peer in node.media.hub.peers_of(channel_id)}
+    users = {} if channel is None else {session.user_id: None for session in channel.subscribers}
+    return [events.Member(user_id, voices.get(user_id)) for user_id in users | dict.fromkeys(voices)]
+
+
+def leave(call: Call, request: ChannelLeave) -> None:
+    """Op 12 → ACK ChannelRef: end the membership, with its voice, on all of the user's sessions."""
+    session = call.session
+
+    def committed(left: store.Left) -> None:
+        call.ack(events.ChannelRef(request.channel_id))
+        lifecycle.publish_leave(call.node, left, session.user_id, origin=session)
+
+    call.submit(store.LeaveChannel(request.channel_id, session.user_id, call.node.now_ms()), committed)
+
+
+def update(call: Call, request: ChannelUpdate) -> None:
+    """Op 13 → ACK ChannelRef: change the channel's settings; owners and moderators may."""
+    session = call.session
+
+    def committed(row: store.ChannelRow) -> None:
+        call.ack(events.ChannelRef(row.channel_id))
+        event = events.ChannelEvent(
+            event="update",
+            channel_id=row.channel_id,
+            member=events.Member(session.user_id, None),
+            actor_id=session.user_id,
+            channel=events.ChannelChange(row.channel_name, row.capacity, row.private, row.max_speakers),
+        )
+        call.node.backplane.publish(ChannelNotice(event, session.session_id, views.facts(row)))
+
+    call.submit(
+        store.UpdateChannel(
+            request.channel_id,
+            session.user_id,
+            admin=False,
+            channel_name=request.channel_name,
+            capacity=request.capacity,
+            private=request.private,
+            max_speakers=request.max_speakers,
+        ),
+        committed,
+    )
+
+
+def delete(call: Call, request: ChannelDelete) -> None:
+    """Op 14 → ACK ChannelRef: end the channel, its memberships, messages and voice; the owner may."""
+    session = call.session
+
+    def committed(deleted: store.Deleted) -> None:
+        call.ack(events.ChannelRef(request.channel_id))
+        event = events.ChannelEvent(
+            event="delete",
+            channel_id=deleted.channel.channel_id,
+            member=events.Member(session.user_id, None),
+            actor_id=session.user_id,
+        )
+        call.node.backplane.publish(ChannelNotice(event, session.session_id))
+
+    call.submit(
+        store.DeleteChannel(request.channel_id, session.user_id, admin=False, now_ms=call.node.now_ms()),
+        committed,
+    )
+
+
+def list_channels(call: Call, request: ChannelList) -> None:
+    """Op 15 → ACK ChannelPage: public channels, and the private ones the user is in or owns, by id."""
+
+    def loaded(page: store.ChannelPage) -> None:
+        call.ack(events.ChannelPage([views.channel_summary(row) for row in page.channels], page.next))
+
+    call.submit(store.ListChannels(call.session.user_id, request.after, request.limit), loaded)
+
+
+def info(call: Call, request: ChannelInfo) -> None:
+    """Op 16 → ACK ChannelDetails; members and others may ask, a private channel only its own."""
+    user_id = call.session.user_id
+
+    def loaded(view: store.ChannelView) -> None:
+        peers = [views.voice_member(peer) for peer in call.node.media.hub.peers_of(request.channel_id)]
+        call.ack(views.channel_details(view, view.channel.owner_id == user_id, peers))
+
+    call.submit(store.GetChannel(request.channel_id, user_id), loaded)

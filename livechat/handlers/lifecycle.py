@@ -1,0 +1,119 @@
+"""Owns how sessions begin, are parked and end, and all that goes with them.
+
+It must not wait: whatever way a connection ends, one call of `connection_lost` leaves every hub clean.
+
+    connection  ends with its socket: out of every channel's subscribers at once
+    session     parked for the resume window, unless the client said it is done; then ended
+    membership  is stored; in a channel that is not durable it ends with the member's last session
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from livechat.cluster.backplane import ChannelNotice
+from livechat.error import LiveError, Overloaded
+from livechat.handlers import voice
+from livechat.handlers.node import Node
+from livechat.hub.users import Session, SessionState
+from livechat.protocol.events import ChannelEvent, Member
+from livechat.protocol.types import ChannelId, UserId
+from livechat.store.base import LeaveChannel, Left, Outcome
+
+log = structlog.get_logger("livechat.sessions")
+
+LEAVE_RETRY_S = 5.0
+"""How long to wait before a leave that the store refused is tried again."""
+
+
+def make_room(node: Node, user_id: UserId) -> None:
+    """End the user's oldest parked session if the user has as many sessions as allowed.
+
+    Raises:
+        Overloaded: all of them are alive.
+    """
+    sessions = node.users.sessions_of(user_id)
+    if len(sessions) < node.limits.sessions_per_user:
+        return
+    parked = [session for session in sessions if session.parked_at is not None]
+    if not parked:
+        raise Overloaded(f"user_id: has {len(sessions)} sessions, the most allowed")
+    end_session(node, min(parked, key=lambda session: session.parked_at or 0.0), "replaced")
+
+
+def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
+    """Take a session's connection out of every hub; park the session, or end it."""
+    if session.state is not SessionState.LIVE:
+        return
+    if not resumable or node.resume_window_s <= 0:
+        end_session(node, session, "disconnect")
+        return
+    for channel_id in node.channels.channels_of(session):
+        channel = node.channels.get(channel_id)
+        assert channel is not None
+        session.cursors[channel_id] = channel.last_seq
+    node.channels.detach(session)
+    node.users.park(session, node.now())
+    log.debug("session parked", user_id=session.user_id)
+
+    def window_over(_now: float) -> None:
+        if session.state is SessionState.PARKED:
+            end_session(node, session, "disconnect")
+
+    node.deadlines.schedule(node.now() + node.resume_window_s, window_over)
+
+
+def end_session(node: Node, session: Session, cause: str) -> None:
+    """End a session: its voice, its place in the hubs, and memberships that live no longer than it."""
+    node.channels.detach(session)
+    for peer in list(node.media.hub.of_session(session.session_id)):
+        voice.end(node, peer, cause)
+    user_id = session.user_id
+    if not node.users.end(session):
+        return
+    transient = [
+        channel_id
+        for channel_id in node.channels.memberships(user_id)
+        if (channel := node.channels.get(channel_id)) is not None and not channel.facts.durable
+    ]
+    node.channels.forget_user(user_id)
+    for channel_id in transient:
+        leave_transient(node, channel_id, user_id)
+    log.debug("session ended", user_id=user_id, cause=cause)
+
+
+def leave_transient(node: Node, channel_id: ChannelId, user_id: UserId) -> None:
+    """Write the leave of a member whose last session ended, in a channel that is not durable."""
+
+    def done(outcome: Outcome[Left]) -> None:
+        if outcome.value is not None:
+            publish_leave(node, outcome.value, user_id, cause="disconnect")
+        elif outcome.error is not None and outcome.error.retryable:
+            node.deadlines.schedule(node.now() + LEAVE_RETRY_S, again)
+        # Any other refusal means that the channel or the membership is gone already.
+
+    def again(_now: float) -> None:
+        # Who came back in the meantime is a member again, as before.
+        if not node.users.sessions_of(user_id):
+            leave_transient(node, channel_id, user_id)
+
+    try:
+        node.store.submit(LeaveChannel(channel_id, user_id, node.now_ms(), "disconnect"), done)
+    except LiveError:
+        # Overloaded: later. Closing: the next start writes the leaves that are missing.
+        node.deadlines.schedule(node.now() + LEAVE_RETRY_S, again)
+
+
+def publish_leave(
+    node: Node, left: Left, user_id: UserId, *, cause: str | None = None, origin: Session | None = None
+) -> None:
+    """Tell a channel that somebody left it; voice and hubs follow on delivery."""
+    peer = node.media.hub.of(left.channel.channel_id, user_id)
+    event = ChannelEvent(
+        event="leave",
+        channel_id=left.channel.channel_id,
+        member=Member(user_id, None if peer is None else peer.egress_ssrc),
+        seq=left.message.seq,
+        cause=cause,
+    )
+    node.backplane.publish(ChannelNotice(event, None if origin is None else origin.session_id))

@@ -1,0 +1,88 @@
+"""Handles op 20: MESSAGE_CREATE.
+
+It must not assign `seq` or decide membership: the store does, in the transaction of the insert.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from json import dumps
+from typing import Any
+
+import attrs
+
+from livechat.cluster.backplane import ChannelNotice
+from livechat.error import EmptyMessage, LiveError, MessageTooLong
+from livechat.handlers import views
+from livechat.handlers.call import Call
+from livechat.protocol.codec import unstructure
+from livechat.protocol.events import MessageCreated
+from livechat.protocol.requests import MessageCreate
+from livechat.store.base import CreateMessage, Stored, new_message_id
+
+
+def create(call: Call, request: MessageCreate) -> None:
+    """Op 20 → ACK MessageCreated if the request carried an id; MESSAGE_EVENT to all subscribers.
+
+    The author's own sessions hear the event too, this one after the ACK.
+    """
+    call.nonce = request.nonce
+    problem = find_problem(request, call.node.limits.message_chars)
+    if problem is not None and request.nonce is None:
+        raise problem
+
+    def committed(stored: Stored) -> None:
+        if call.request_id is None:
+            call.succeed_silently()
+        else:
+            call.ack(
+                MessageCreated(
+                    message_id=stored.message_id,
+                    channel_id=stored.channel_id,
+                    seq=stored.seq,
+                    timestamp=stored.timestamp,
+                    duplicate=stored.duplicate,
+                    nonce=request.nonce,
+                )
+            )
+        if stored.message is not None:
+            call.node.backplane.publish(ChannelNotice(views.message(stored.message)))
+
+    attachment: dict[str, Any] | None = None
+    if request.attachment is not None:
+        attachment = attrs.asdict(request.attachment)
+    call.submit(
+        CreateMessage(
+            channel_id=request.channel_id,
+            author_id=call.session.user_id,
+            content=request.content,
+            message_type=request.message_type,
+            attachment=attachment,
+            mentions=request.mentions or (),
+            nonce=request.nonce,
+            body_digest=body_digest(request) if request.nonce is not None else b"",
+            message_id=new_message_id(),
+            now_ms=call.node.now_ms(),
+            problem=problem,
+        ),
+        committed,
+    )
+
+
+def find_problem(request: MessageCreate, chars_max: int) -> LiveError | None:
+    """Return what is wrong with a message's body, or None.
+
+    Args:
+        chars_max: the most code points of content.
+    """
+    if len(request.content) > chars_max:
+        return MessageTooLong(f"content: expected at most {chars_max} characters, got {len(request.content)}")
+    if request.attachment is None and not request.content.strip():
+        return EmptyMessage("content: expected some text")
+    return None
+
+
+def body_digest(request: MessageCreate) -> bytes:
+    """Return 16 bytes that differ when two submitted bodies do; the nonce itself is not part of it."""
+    body = unstructure(attrs.evolve(request, nonce=None))
+    return blake2b(dumps(body, sort_keys=True).encode(), digest_size=16).digest()

@@ -1,0 +1,27 @@
+"""Owns the table opcode → handler. To find what an op does, look here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from livechat.handlers import channels, messages, session
+from livechat.handlers.call import Call
+from livechat.protocol.opcodes import Op
+
+Handler = Callable[[Call, Any], None]
+"""Takes the call and the validated request; answers by the call, or raises `LiveError`. Never waits."""
+
+HANDLERS: Final[dict[int, Handler]] = {
+    Op.HEARTBEAT: session.heartbeat,
+    # IDENTIFY asks an authenticator, which may wait: the connection does that, then calls `session.begin`.
+    Op.RESUME: session.resume,
+    Op.CHANNEL_CREATE: channels.create,
+    Op.CHANNEL_JOIN: channels.join,
+    Op.CHANNEL_LEAVE: channels.leave,
+    Op.CHANNEL_UPDATE: channels.update,
+    Op.CHANNEL_DELETE: channels.delete,
+    Op.CHANNEL_LIST: channels.list_channels,
+    Op.CHANNEL_INFO: channels.info,
+    Op.MESSAGE_CREATE: messages.create,
+}

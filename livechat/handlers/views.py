@@ -1,0 +1,99 @@
+"""Owns how rows of the store look on the wire and in the hubs. It must not change anything."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from livechat.hub.channels import ChannelFacts
+from livechat.hub.media import MediaPeer
+from livechat.protocol import events
+from livechat.store.base import ChannelRow, ChannelView, MemberState, MessageRow, unread_count
+
+
+def facts(row: ChannelRow) -> ChannelFacts:
+    """A channel as the hub mirrors it."""
+    return ChannelFacts(
+        channel_id=row.channel_id,
+        channel_name=row.channel_name,
+        mode=row.mode,
+        durable=row.durable,
+        capacity=row.capacity,
+        private=row.private,
+        owner_id=row.owner_id,
+        created_at=row.created_at,
+    )
+
+
+def message(row: MessageRow) -> events.Message:
+    """A message as MESSAGE_EVENT and history carry it."""
+    return events.Message(
+        message_id=row.message_id,
+        channel_id=row.channel_id,
+        seq=row.seq,
+        author_id=row.author_id,
+        message_type=row.message_type,
+        content=row.content,
+        timestamp=row.timestamp,
+        attachment=row.attachment,
+        mentions=row.mentions or None,
+        nonce=row.nonce,
+        system=cast("dict[str, object] | None", row.system),
+    )
+
+
+def channel_state(state: MemberState) -> events.ChannelState:
+    """A channel as READY shows it to one of its members."""
+    channel, member = state.channel, state.member
+    return events.ChannelState(
+        channel_id=channel.channel_id,
+        channel_name=channel.channel_name,
+        mode=channel.mode,
+        durable=channel.durable,
+        role=member.role,
+        last_seq=channel.last_seq,
+        read_seq=member.read_seq,
+        unread=state.unread,
+        mention_count=member.mention_count,
+        member_count=channel.member_count,
+        last_message=None if state.last_message is None else message(state.last_message),
+    )
+
+
+def channel_details(view: ChannelView, is_owner: bool, peers: list[events.Member]) -> events.ChannelDetails:
+    """A channel as CHANNEL_INFO shows it, to members and others."""
+    channel, member = view.channel, view.member
+    return events.ChannelDetails(
+        channel_id=channel.channel_id,
+        channel_name=channel.channel_name,
+        mode=channel.mode,
+        durable=channel.durable,
+        role=member.role if member is not None else "owner" if is_owner else None,
+        last_seq=channel.last_seq,
+        read_seq=member.read_seq if member is not None else 0,
+        unread=unread_count(channel, member) if member is not None else 0,
+        mention_count=member.mention_count if member is not None else 0,
+        member_count=channel.member_count,
+        last_message=None if view.last_message is None else message(view.last_message),
+        capacity=channel.capacity,
+        created_at=channel.created_at,
+        peers=peers,
+    )
+
+
+def channel_summary(row: ChannelRow) -> events.ChannelSummary:
+    """A channel as a row of CHANNEL_LIST."""
+    return events.ChannelSummary(
+        channel_id=row.channel_id,
+        channel_name=row.channel_name,
+        mode=row.mode,
+        durable=row.durable,
+        capacity=row.capacity,
+        private=row.private,
+        member_count=row.member_count,
+        created_at=row.created_at,
+    )
+
+
+def voice_member(peer: MediaPeer) -> events.Member:
+    """A media peer as events and lists of members show it."""
+    return events.Member(peer.user_id, peer.egress_ssrc)

@@ -1,0 +1,196 @@
+"""Owns how a CHANNEL_JOIN becomes a media peer and how a media peer ends.
+
+It must not touch packets or sockets: the media plane does. Voice belongs to one session and is one per user
+and channel; a newer session takes it over.
+"""
+
+from __future__ import annotations
+
+import base64
+from ipaddress import ip_address
+
+import attrs
+
+from livechat.cluster.backplane import ChannelNotice
+from livechat.error import MediaNotPossible, SsrcInUse
+from livechat.handlers.call import Call
+from livechat.handlers.node import Node
+from livechat.hub.media import MediaPeer
+from livechat.hub.users import Session
+from livechat.protocol import events
+from livechat.protocol.requests import ChannelJoin
+from livechat.protocol.types import Address, ChannelId, Ssrc, UserId
+from livechat.srtp.profile import SrtpProfile
+
+DEFAULT_PROFILE = SrtpProfile.AES_CM_128_HMAC_SHA1_80
+
+
+@attrs.frozen
+class VoicePlan:
+    """What a join asks for, checked before anything is changed."""
+
+    channel_id: ChannelId
+    user_id: UserId
+    ssrc: Ssrc | None
+    insist: bool
+    """The client cannot send with another ssrc."""
+    profile: SrtpProfile
+    address: Address | None
+    endpoint: Address
+    """Where the client is to send its media."""
+
+
+def plan(call: Call, request: ChannelJoin) -> VoicePlan | None:
+    """Check the media part of a join; None if it asks for no voice.
+
+    Raises:
+        MediaNotPossible: no common profile, a foreign address, or no confidential way to tell the keys.
+    """
+    if not request.wants_voice:
+        return None
+    if request.sdp_offer is not None:
+        raise MediaNotPossible("sdp_offer: WebRTC is not available on this server")
+    if not call.caller.is_confidential and not call.node.media_keys_in_clear:
+        raise MediaNotPossible("media: keys are given only over TLS or loopback")
+    ssrc, insist = request.ssrc, False
+    if request.tracks:
+        if len(request.tracks) > 1:
+            raise MediaNotPossible("tracks: expected one track, a peer sends one stream")
+        ssrc, insist = request.tracks[0].ssrc, True
+    media = request.media
+    planned = VoicePlan(
+        channel_id=request.channel_id,
+        user_id=call.session.user_id,
+        ssrc=ssrc,
+        insist=insist,
+        profile=choose_profile(media.profiles if media is not None else None),
+        address=_stated_address(call, request),
+        endpoint=call.node.media.endpoint(call.caller.local_host),
+    )
+    _check_ssrc(call.node, planned)
+    return planned
+
+
+def _check_ssrc(node: Node, plan: VoicePlan) -> None:
+    """Refuse an ssrc that the client insists on and another peer has; one's own old peer makes room.
+
+    Raises:
+        SsrcInUse: it is taken.
+    """
+    if not plan.insist or plan.ssrc is None:
+        return
+    hub = node.media.hub
+    if not hub.is_free(plan.channel_id, plan.ssrc, leaving=hub.of(plan.channel_id, plan.user_id)):
+        raise SsrcInUse(f"tracks: ssrc {plan.ssrc} is in use")
+
+
+def choose_profile(offered: tuple[str, ...] | None) -> SrtpProfile:
+    """Return the first of the client's profiles that the server has.
+
+    Raises:
+        MediaNotPossible: there is none.
+    """
+    if offered is None:
+        return DEFAULT_PROFILE
+    for name in offered:
+        if name in SrtpProfile.__members__:
+            return SrtpProfile[name]
+    raise MediaNotPossible(f"media.profiles: expected one of {', '.join(SrtpProfile.__members__)}")
+
+
+def _stated_address(call: Call, request: ChannelJoin) -> Address | None:
+    """Return the address a client states for its media; only its own host can be stated.
+
+    Otherwise anybody could have the server send a stream to a third party.
+    """
+    if request.media is None or request.media.address is None:
+        return None
+    stated = request.media.address
+    if not same_host(stated.host, call.caller.peer_host):
+        raise MediaNotPossible("media.address: expected the host that this connection comes from")
+    return stated.host, stated.port
+
+
+def same_host(one: str, other: str) -> bool:
+    """Tell whether two IP literals mean the same host; an IPv4-mapped IPv6 address is its IPv4 one."""
+    addresses = []
+    for text in (one, other):
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        addresses.append(mapped or address)
+    return bool(addresses[0] == addresses[1])
+
+
+def begin(node: Node, session: Session, plan: VoicePlan) -> tuple[MediaPeer, MediaPeer | None]:
+    """Add a media peer with fresh keys and begin to relay for it; it ends by itself when it stays silent.
+
+    Returns:
+        The new peer, and the one of the same user and channel that it took over from, which has ended.
+
+    Raises:
+        SsrcInUse: the client insists on an ssrc that another peer has.
+    """
+    hub = node.media.hub
+    replaced = hub.of(plan.channel_id, plan.user_id)
+    _check_ssrc(node, plan)
+    if replaced is not None:
+        node.media.close(replaced)
+    peer = hub.add(
+        channel_id=plan.channel_id,
+        user_id=plan.user_id,
+        session_id=session.session_id,
+        ssrc=plan.ssrc,
+        insist=plan.insist,
+        profile=plan.profile,
+        address=plan.address,
+        now=node.now(),
+    )
+    node.media.open(peer)
+
+    def silent_too_long(now: float) -> float | None:
+        if hub.of(plan.channel_id, plan.user_id) is not peer:
+            return None
+        deadline = hub.expires_at(peer)
+        if deadline is None:
+            return now + hub.peer_timeout_s
+        if deadline > now:
+            return deadline
+        end(node, peer, "timeout")
+        return None
+
+    node.deadlines.schedule(node.now() + hub.peer_timeout_s, silent_too_long)
+    return peer, replaced
+
+
+def grant(peer: MediaPeer, plan: VoicePlan) -> events.MediaGrant:
+    """Describe to a client where and under which keys to send and receive."""
+    host, port = plan.endpoint
+    return events.MediaGrant(
+        host=host,
+        port=port,
+        ssrc=peer.ssrc,
+        profile=peer.profile.name,
+        client_key=base64.b64encode(peer.client_key).decode(),
+        server_key=base64.b64encode(peer.server_key).decode(),
+        rtcp_mux=True,
+    )
+
+
+def end(node: Node, peer: MediaPeer, cause: str) -> None:
+    """End a media peer and tell the channel."""
+    node.media.close(peer)
+    publish_end(node, peer, cause)
+
+
+def publish_end(node: Node, peer: MediaPeer, cause: str, origin: Session | None = None) -> None:
+    """Tell a channel that a peer's voice is over."""
+    event = events.ChannelEvent(
+        event="voice_leave",
+        channel_id=peer.channel_id,
+        member=events.Member(peer.user_id, peer.egress_ssrc),
+        cause=cause,
+    )
+    node.backplane.publish(ChannelNotice(event, None if origin is None else origin.session_id))
