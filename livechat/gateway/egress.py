@@ -1,0 +1,246 @@
+"""Owns one connection's egress queue: the stream beneath trio-websocket, which is the queue itself.
+
+It must not know packets or sessions. Whole frames go in (`push`), from the fan-out as from trio-websocket's own
+handshake, pongs and close; they leave in that order. While the queue is empty a frame is sent at once,
+without a task switch; else one parked writer joins what has gathered. The publisher never waits.
+
+    push ──► queue empty? ──► socket            (no switch)
+                  │ no, or the socket is full
+                  ▼
+             deque, bytes and frames bounded ──► write_loop ──► socket
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import trio
+
+from livechat.gateway.head import END_OF_HEAD
+from livechat.gateway.transport import Transport
+from livechat.protocol.frames import CLOSE_HEAD, FrameScanner, serialize_close
+
+JOIN_FRAMES_MAX: Final = 64
+JOIN_BYTES_MAX: Final = 262_144
+"""How much the writer joins into one send."""
+LINGER_BYTES_MAX: Final = 1 << 20
+"""How much a closing connection still reads before it is cut."""
+
+
+@attrs.frozen
+class EgressLimits:
+    """When a client counts as a slow consumer."""
+
+    bytes_max: int = 1 << 20
+    """Bytes that wait in one connection's queue."""
+    frames_max: int = 4096
+    """Frames that wait in one connection's queue."""
+
+
+class EgressStream(trio.abc.Stream):
+    """The stream given to trio-websocket.
+
+    Args:
+        transport: the connection.
+        limits: past either, `on_overflow` is called once and the queue takes no more.
+        received: what was read already, and is to be read again.
+        on_frames: called when complete frames have come from the client.
+        on_overflow: called when the client has become a slow consumer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        limits: EgressLimits,
+        *,
+        received: bytes,
+        on_frames: Callable[[], None],
+        on_overflow: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._limits = limits
+        head, end, rest = received.partition(END_OF_HEAD)
+        self._replay = deque(part for part in (head + end, rest) if part)
+        self._head_given = False
+        self._upgraded = trio.Event()
+        self._on_frames = on_frames
+        self._on_overflow = on_overflow
+        self._scanner = FrameScanner()
+        self._scanner.feed(rest)
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._pinned = 0
+        """Frames at the head of the queue that must stay: the first went in part, or the writer has them."""
+        self._writer = trio.lowlevel.ParkingLot()
+        self.close_sent = False
+        """A close frame was pushed: nothing may follow it (RFC 6455, section 5.5.1)."""
+        self.broken = False
+        """The connection failed; there is nobody to write to."""
+        self.overflowed = False
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait."""
+        return self._queued_bytes
+
+    @property
+    def queued_frames(self) -> int:
+        """Frames that wait."""
+        return len(self._queue)
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def push(self, frame: bytes) -> None:
+        """Send a frame now or queue it; never waits, never raises."""
+        if self.close_sent or self.broken or self.overflowed:
+            return
+        if frame[0] == CLOSE_HEAD:
+            self.close_sent = True
+        self._put(frame)
+
+    def push_close(self, code: int, reason: str, *, drop_queue: bool = False) -> None:
+        """Queue the close frame; with `drop_queue` ahead of everything that has not begun to leave."""
+        if self.close_sent or self.broken:
+            return
+        if drop_queue:
+            while len(self._queue) > self._pinned:
+                self._queued_bytes -= len(self._queue.pop())
+        self.close_sent = True
+        self._put(serialize_close(code, reason))
+
+    def _put(self, frame: bytes) -> None:
+        if not self._queue:
+            try:
+                sent = self._transport.send_nowait(frame)
+            except OSError:
+                self.broken = True
+                self._writer.unpark_all()
+                return
+            if sent == len(frame):
+                return
+            if sent:
+                frame = frame[sent:]
+                self._pinned = 1
+            self._append(frame)
+            return
+        self._append(frame)
+        if len(self._queue) > self._limits.frames_max or self._queued_bytes > self._limits.bytes_max:
+            self._overflow()
+
+    def _append(self, frame: bytes) -> None:
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        self._writer.unpark_all()
+
+    def _overflow(self) -> None:
+        if not self.overflowed and not self.close_sent:
+            self.overflowed = True
+            self._on_overflow()
+
+    # --- out --------------------------------------------------------------------------------------
+
+    async def write_loop(self) -> None:
+        """Send what is queued, for ever; return when the connection is broken."""
+        while not self.broken:
+            if self._queue:
+                await self._write_some()
+            else:
+                await self._writer.park()
+
+    async def _write_some(self) -> None:
+        frames = 0
+        size = 0
+        for frame in self._queue:
+            if frames == JOIN_FRAMES_MAX or (frames and size + len(frame) > JOIN_BYTES_MAX):
+                break
+            frames += 1
+            size += len(frame)
+        queue = self._queue
+        data = queue[0] if frames == 1 else b"".join([queue[i] for i in range(frames)])
+        # Pinned first: while the transport waits, `push_close` must not drop what is being sent.
+        pinned_before, self._pinned = self._pinned, frames
+        sent = 0
+        try:
+            sent = await self._transport.send(data)
+        except (OSError, trio.ClosedResourceError):
+            self.broken = True
+        finally:
+            self._pinned = min(pinned_before, 1)
+            self._consume(sent)
+
+    def _consume(self, sent: int) -> None:
+        if not sent:
+            return
+        self._pinned = 0
+        self._queued_bytes -= sent
+        queue = self._queue
+        while queue and sent >= len(queue[0]):
+            sent -= len(queue.popleft())
+        if sent:
+            queue[0] = queue[0][sent:]
+            self._pinned = 1
+
+    async def finish(self) -> None:
+        """Send what is left and wait for the peer to close; the caller sets the deadline.
+
+        Closing a socket with unread bytes in it sends a reset, which may take our close frame along; so the
+        peer's last bytes are read, up to its own end of stream.
+        """
+        try:
+            while self._queue and not self.broken:
+                await self._write_some()
+            if self.broken:
+                return
+            await self._transport.flush()
+            self._transport.send_eof()
+            left = LINGER_BYTES_MAX
+            while left > 0 and (data := await self._transport.receive()):
+                left -= len(data)
+        except (OSError, trio.ClosedResourceError):
+            self.broken = True
+
+    def abort(self) -> None:
+        """Close the socket at once and forget the queue."""
+        self._queue.clear()
+        self._queued_bytes = 0
+        self.broken = True
+        self._writer.unpark_all()
+        self._transport.abort()
+
+    # --- trio.abc.Stream, for trio-websocket ---------------------------------------------------------
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue trio-websocket's handshake, pong or close: always whole frames, so they keep their order."""
+        await trio.lowlevel.checkpoint()
+        self._upgraded.set()
+        if data:
+            self.push(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Sending never blocks."""
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return bytes from the client; empty at the end of the stream."""
+        if self._head_given:
+            # wsproto takes no frames before the handshake is answered; some clients send them at once.
+            await self._upgraded.wait()
+        self._head_given = True
+        if self._replay:
+            await trio.lowlevel.checkpoint()
+            return self._replay.popleft()
+        try:
+            data = await self._transport.receive()
+        except OSError as exc:
+            self.broken = True
+            raise trio.BrokenResourceError("the connection failed") from exc
+        if data and self._scanner.feed(data):
+            self._on_frames()
+        return data
+
+    async def aclose(self) -> None:
+        """Do nothing yet: the connection still has to flush the queue, and closes by `finish` and `abort`."""
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,135 @@
+"""Owns the head of the first request on a connection: enough of it to tell a WebSocket from plain HTTP. Pure.
+
+It must not answer or refuse: malformed heads go to the HTTP side, whose parser (h11) knows what to say.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+
+HEAD_BYTES_MAX: Final = 16_384
+QUERY_FIELDS_MAX: Final = 64
+END_OF_HEAD: Final = b"\r\n\r\n"
+WEBSOCKET_PATH: Final = "/ws"
+TOKEN_COOKIE: Final = "livechat_token"  # noqa: S105 - the cookie's name, not a token
+
+
+@attrs.frozen
+class RequestHead:
+    """A request line and its headers."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    """Names in lower case, in order of appearance."""
+
+    @property
+    def path(self) -> str:
+        """The target's path."""
+        return urlsplit(self.target).path
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of this (lower-case) name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether this asks for the gateway: GET /ws with an upgrade (RFC 6455, section 4.1)."""
+        upgrades = [value.strip().lower() for value in (self.header("upgrade") or "").split(",")]
+        return self.method == "GET" and self.path == WEBSOCKET_PATH and "websocket" in upgrades
+
+
+@attrs.frozen
+class UpgradeCredentials:
+    """What came with an upgrade request to save the IDENTIFY."""
+
+    token: str = attrs.field(repr=False)
+    user_id: str | None
+    awaits_resume: bool
+    """`session_id` was stated: the client will RESUME."""
+
+
+def parse_head_untrusted(data: bytes) -> RequestHead | None:
+    """Parse a request head; None if it is none (the HTTP side will say why)."""
+    head = data.partition(END_OF_HEAD)[0].decode("latin-1")
+    first, *lines = head.split("\r\n")
+    parts = first.split(" ")
+    if len(parts) != 3:
+        return None
+    headers = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            return None
+        headers.append((name.lower(), value.strip()))
+    try:
+        urlsplit(parts[1])
+    except ValueError:
+        return None
+    return RequestHead(parts[0], parts[1], tuple(headers))
+
+
+def credentials_untrusted(head: RequestHead, allowed_origins: tuple[str, ...]) -> UpgradeCredentials | None:
+    """Find a token in the query, the Authorization header or, from an allowed origin, the cookie.
+
+    A browser sends cookies along with whatever page opens the socket; so its origin must be one of ours.
+    """
+    try:
+        query = parse_qs(urlsplit(head.target).query, max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        return None
+    token = next(iter(query.get("token", ())), None)
+    if token is None:
+        scheme, _, value = (head.header("authorization") or "").partition(" ")
+        if scheme.lower() == "bearer" and value:
+            token = value.strip()
+    if token is None and head.header("origin") in allowed_origins:
+        token = _cookie(head.header("cookie") or "", TOKEN_COOKIE)
+    if token is None:
+        return None
+    return UpgradeCredentials(token, next(iter(query.get("user_id", ())), None), "session_id" in query)
+
+
+def _cookie(header: str, name: str) -> str | None:
+    for pair in header.split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == name and value:
+            return value
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an IP literal is loopback, also as an IPv4-mapped IPv6 address."""
+    address = ip_address(host)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def is_trusted(host: str, proxies: tuple[str, ...]) -> bool:
+    """Tell whether an IP literal is one of the hosts or networks in `proxies`."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in ip_network(proxy, strict=False) for proxy in proxies)
+
+
+def original_peer(head: RequestHead, peer_host: str, is_tls: bool, proxies: tuple[str, ...]) -> tuple[str, bool]:
+    """Return who the client is and whether TLS protects it all the way: (IP literal, confidential).
+
+    Only what a trusted proxy says is believed, and of X-Forwarded-For only the last address that is not a
+    trusted proxy itself: everything before it is the client's own claim.
+    """
+    if not is_trusted(peer_host, proxies):
+        return peer_host, is_tls or is_loopback(peer_host)
+    claimed = [part.strip() for part in (head.header("x-forwarded-for") or "").split(",")]
+    client = next((host for host in reversed(claimed) if host and not is_trusted(host, proxies)), peer_host)
+    try:
+        ip_address(client)
+    except ValueError:
+        client = peer_host
+    return client, head.header("x-forwarded-proto") == "https" or is_loopback(client)

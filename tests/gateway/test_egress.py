@@ -1,0 +1,487 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import trio
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from livechat.gateway.egress import JOIN_BYTES_MAX, JOIN_FRAMES_MAX, LINGER_BYTES_MAX, EgressLimits, EgressStream
+from livechat.protocol.frames import serialize_close, serialize_frame
+from tests.support.raw import masked
+from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
+
+CLOSE = 0x88
+
+
+class Egress:
+    """A stream under test, its transport and what it told its owner."""
+
+    def __init__(
+        self,
+        transport: ScriptedTransport,
+        *,
+        bytes_max: int = UNLIMITED,
+        frames_max: int = UNLIMITED,
+        received: bytes = b"",
+        closes_on_overflow: bool = False,
+    ) -> None:
+        self.transport = transport
+        self.overflows = 0
+        self.signs_of_life = 0
+        self._closes_on_overflow = closes_on_overflow
+        self.stream = EgressStream(
+            transport,
+            EgressLimits(bytes_max, frames_max),
+            received=received,
+            on_frames=self._on_frames,
+            on_overflow=self._on_overflow,
+        )
+
+    def _on_frames(self) -> None:
+        self.signs_of_life += 1
+
+    def _on_overflow(self) -> None:
+        self.overflows += 1
+        if self._closes_on_overflow:
+            self.stream.push_close(4001, "slow consumer", drop_queue=True)
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """What the peer has received, which must be whole frames."""
+        return [payload for _, payload in split_frames(bytes(self.transport.sent))]
+
+
+def frame(number: int, size: int = 0) -> bytes:
+    return serialize_frame(b"%d" % number + b"." * size, binary=True)
+
+
+# --- the direct way, and the queue -----------------------------------------------------------------------
+
+
+def test_a_frame_is_sent_at_once_while_the_queue_is_empty() -> None:
+    egress = Egress(ScriptedTransport())
+    for number in range(3):
+        egress.stream.push(frame(number))
+        assert egress.payloads == [b"%d" % n for n in range(number + 1)]
+        assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+
+
+def test_what_the_socket_does_not_take_waits_and_is_counted() -> None:
+    egress = Egress(ScriptedTransport(5))
+    egress.stream.push(frame(1, 9))
+    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (1, 12 - 5)
+    egress.stream.push(frame(2, 9))
+    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (2, 24 - 5)
+    assert len(egress.transport.sent) == 5
+
+
+def test_nothing_overtakes_what_waits() -> None:
+    egress = Egress(ScriptedTransport(0))
+    egress.stream.push(frame(1))
+    egress.transport.open()
+    egress.stream.push(frame(2))
+    assert (bytes(egress.transport.sent), egress.stream.queued_frames) == (b"", 2)
+
+
+async def test_the_writer_sends_what_waits_as_room_comes(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(0))
+    nursery.start_soon(egress.stream.write_loop)
+    for number in range(100):
+        egress.stream.push(frame(number))
+    await wait_all_tasks_blocked()
+    assert egress.transport.sent == b""
+    egress.transport.open()
+    await wait_all_tasks_blocked()
+    assert egress.payloads == [b"%d" % number for number in range(100)]
+    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+    egress.stream.push(frame(100))
+    assert egress.payloads[-1] == b"100"
+
+
+async def test_frames_that_gathered_leave_joined_within_bounds(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(0))
+    for number in range(10 * JOIN_FRAMES_MAX):
+        egress.stream.push(frame(number))
+    for number in range(10):
+        egress.stream.push(frame(number, JOIN_BYTES_MAX // 4))
+    egress.stream.push(frame(0, 2 * JOIN_BYTES_MAX))
+    nursery.start_soon(egress.stream.write_loop)
+    egress.transport.open()
+    await wait_all_tasks_blocked()
+    assert len(egress.payloads) == 10 * JOIN_FRAMES_MAX + 11
+    assert len(egress.transport.sends) <= 10 + 10 // 3 + 3
+    assert max(egress.transport.sends[:-1]) <= JOIN_BYTES_MAX < egress.transport.sends[-1]
+
+
+Steps = list[tuple[str, int]]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.sampled_from([0, 1, 100, 125, 126, 1000, 70_000])),
+        st.tuples(st.just("send_all"), st.integers(0, 20)),
+        st.tuples(st.just("room"), st.integers(0, 3000)),
+        st.tuples(st.just("run"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=STEPS, most=st.sampled_from([1, 2, 7, 1000, UNLIMITED]), runs=st.booleans())
+async def test_order_is_kept_whatever_the_socket_takes_when(steps: Steps, most: int, runs: bool) -> None:
+    egress = Egress(ScriptedTransport(0, most=most if runs else UNLIMITED))
+    pushed = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(egress.stream.write_loop)
+        for number, (step, size) in enumerate(steps):
+            if step == "push":
+                egress.stream.push(frame(number, size))
+                pushed.append(b"%d" % number + b"." * size)
+            elif step == "send_all":
+                await egress.stream.send_all(frame(number, size))
+                pushed.append(b"%d" % number + b"." * size)
+            elif step == "room":
+                egress.transport.open(size)
+            else:
+                await wait_all_tasks_blocked()
+            in_flight = len(b"".join(map(serialized, pushed))) - len(egress.transport.sent)
+            assert egress.stream.queued_bytes == in_flight
+        egress.transport.most = UNLIMITED
+        egress.transport.open()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert egress.payloads == pushed
+
+
+def serialized(payload: bytes) -> bytes:
+    return serialize_frame(payload, binary=True)
+
+
+async def test_frames_of_many_sources_stay_whole_and_each_source_in_order(autojump_clock: trio.abc.Clock) -> None:
+    egress = Egress(ScriptedTransport(0, most=13))
+    pushed: list[bytes] = []
+
+    async def source(name: int, pause: float) -> None:
+        for number in range(20):
+            payload = b"%d-%d-" % (name, number) + b"x" * (name * 50)
+            pushed.append(payload)
+            if name == 3:
+                # trio-websocket's way in; its checkpoint comes before the frame takes its place.
+                await egress.stream.send_all(serialized(pushed.pop()))
+                pushed.append(payload)
+            else:
+                egress.stream.push(serialized(payload))
+            await trio.sleep(pause)
+
+    async def drain() -> None:
+        while True:
+            egress.transport.open(97)
+            await trio.sleep(0.003)
+
+    async with trio.open_nursery() as background:
+        background.start_soon(egress.stream.write_loop)
+        background.start_soon(drain)
+        async with trio.open_nursery() as sources:
+            for name, pause in ((1, 0.001), (2, 0.002), (3, 0.0015)):
+                sources.start_soon(source, name, pause)
+        egress.transport.open()
+        await trio.sleep(1)
+        background.cancel_scope.cancel()
+    assert egress.payloads == pushed
+    for prefix in (b"1-", b"2-", b"3-"):
+        own = [payload for payload in egress.payloads if payload.startswith(prefix)]
+        assert [int(payload.split(b"-")[1]) for payload in own] == list(range(20))
+
+
+# --- slow consumers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bytes_max", "frames_max", "taken"), [(50, UNLIMITED, 5), (UNLIMITED, 4, 5), (50, 2, 3)])
+def test_past_either_limit_the_owner_is_told_once_and_nothing_more_is_taken(
+    bytes_max: int, frames_max: int, taken: int
+) -> None:
+    egress = Egress(ScriptedTransport(0), bytes_max=bytes_max, frames_max=frames_max)
+    for number in range(4):
+        egress.stream.push(frame(number, 9))
+    for number in range(4, 100):
+        egress.stream.push(frame(number, 9))
+    assert egress.overflows == 1
+    assert (egress.stream.overflowed, egress.stream.queued_frames) == (True, taken)
+
+
+def test_exactly_at_the_limits_nothing_is_wrong() -> None:
+    egress = Egress(ScriptedTransport(0), bytes_max=48, frames_max=4)
+    for number in range(4):
+        egress.stream.push(frame(number, 9))
+    assert (egress.overflows, egress.stream.queued_bytes) == (0, 48)
+
+
+async def test_what_left_no_longer_counts(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(0), bytes_max=48, frames_max=4)
+    nursery.start_soon(egress.stream.write_loop)
+    for number in range(100):
+        egress.stream.push(frame(number, 8))
+        if number % 4 == 3:
+            egress.transport.open(50)
+            await wait_all_tasks_blocked()
+    assert egress.overflows == 0
+
+
+async def test_a_slow_consumer_gets_the_close_frame_after_what_had_begun_to_leave(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(5), frames_max=10, closes_on_overflow=True)
+    for number in range(50):
+        egress.stream.push(frame(number, 20))
+    assert egress.overflows == 1
+    egress.transport.open()
+    nursery.start_soon(egress.stream.write_loop)
+    await wait_all_tasks_blocked()
+    first, last = split_frames(bytes(egress.transport.sent))
+    assert first[1] == b"0" + b"." * 20
+    assert last == (CLOSE, serialize_close(4001, "slow consumer")[2:])
+
+
+# --- the close frame ---------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@example(sizes=[10, 10], room=13, most=UNLIMITED, writes=True, drops=True, cancels=True)
+@example(sizes=[10, 10, 10], room=0, most=UNLIMITED, writes=True, drops=True, cancels=True)
+@given(
+    sizes=st.lists(st.sampled_from([0, 10, 200, 70_000]), max_size=90),
+    room=st.integers(0, 2000),
+    most=st.sampled_from([1, 5, 1000, UNLIMITED]),
+    writes=st.booleans(),
+    drops=st.booleans(),
+    cancels=st.booleans(),
+)
+async def test_a_close_frame_is_whole_and_last_and_tears_no_other(
+    sizes: list[int], room: int, most: int, writes: bool, drops: bool, cancels: bool
+) -> None:
+    """As a connection ends: close pushed, writer cancelled wherever it is, then `finish`."""
+    egress = Egress(ScriptedTransport(room, most=most))
+    async with trio.open_nursery() as nursery:
+        if writes:
+            nursery.start_soon(egress.stream.write_loop)
+        for number, size in enumerate(sizes):
+            egress.stream.push(frame(number, size))
+            if number % 7 == 0:
+                await wait_all_tasks_blocked()
+        begun = len(egress.transport.sent)
+        egress.stream.push_close(4003, "drain", drop_queue=drops)
+        for late in (frame(999), serialize_close(1000, "")):
+            egress.stream.push(late)
+            await egress.stream.send_all(late)
+        egress.stream.push_close(4000, "too late", drop_queue=True)
+        egress.transport.most = UNLIMITED
+        if not cancels:
+            egress.transport.open()
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    egress.transport.open()
+    egress.transport.feed(b"")
+    await egress.stream.finish()
+    *data, close = split_frames(bytes(egress.transport.sent))
+    assert close == (CLOSE, serialize_close(4003, "drain")[2:])
+    expected = [b"%d" % number + b"." * size for number, size in enumerate(sizes)]
+    received = [payload for _, payload in data]
+    assert received == expected[: len(received)]
+    if not drops:
+        assert received == expected
+    elif not writes:
+        assert len(b"".join(map(serialized, received[:-1]))) < max(begun, 1)
+
+
+def test_a_close_with_dropping_goes_ahead_of_all_that_has_not_begun_to_leave() -> None:
+    egress = Egress(ScriptedTransport(0))
+    for number in range(10):
+        egress.stream.push(frame(number))
+    egress.transport.open()
+    egress.stream.push_close(4001, "slow consumer", drop_queue=True)
+    assert split_frames(bytes(egress.transport.sent)) == [(CLOSE, serialize_close(4001, "slow consumer")[2:])]
+    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+
+
+async def test_nothing_follows_the_close_frame_of_trio_websocket() -> None:
+    egress = Egress(ScriptedTransport())
+    await egress.stream.send_all(serialize_close(1000, ""))
+    assert egress.stream.close_sent
+    egress.stream.push(frame(1))
+    egress.stream.push_close(4000, "")
+    await egress.stream.send_all(frame(2))
+    assert egress.payloads == [serialize_close(1000, "")[2:]]
+
+
+def test_a_close_frame_past_the_limits_is_no_overflow() -> None:
+    egress = Egress(ScriptedTransport(0), bytes_max=5, frames_max=1)
+    egress.stream.push(frame(1))
+    egress.stream.push_close(4003, "server is shutting down")
+    assert (egress.overflows, egress.stream.queued_frames) == (0, 2)
+
+
+# --- the end -----------------------------------------------------------------------------------------------
+
+
+async def test_finish_sends_what_is_left_then_eof_then_reads_up_to_the_peers_end(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(0))
+    for number in range(5):
+        egress.stream.push(frame(number))
+    finished = trio.Event()
+
+    async def finish() -> None:
+        await egress.stream.finish()
+        finished.set()
+
+    nursery.start_soon(finish)
+    await wait_all_tasks_blocked()
+    assert egress.transport.log == []
+    egress.transport.open()
+    await wait_all_tasks_blocked()
+    assert egress.transport.log == ["flush", "eof"]
+    assert len(egress.payloads) == 5
+    egress.transport.feed(b"last words", b"more")
+    await wait_all_tasks_blocked()
+    assert not finished.is_set()
+    egress.transport.feed(b"")
+    await wait_all_tasks_blocked()
+    assert finished.is_set()
+    assert not egress.stream.broken
+
+
+async def test_finish_does_not_listen_for_ever_to_a_peer_that_goes_on_sending() -> None:
+    egress = Egress(ScriptedTransport())
+    egress.transport.feed(*[b"x" * 65536] * (LINGER_BYTES_MAX // 65536 + 10))
+    await egress.stream.finish()
+    assert len(egress.transport._incoming) >= 9
+
+
+async def test_finish_ends_when_the_peer_is_gone() -> None:
+    egress = Egress(ScriptedTransport(0))
+    egress.stream.push(frame(1))
+    egress.transport.fail()
+    await egress.stream.finish()
+    assert egress.stream.broken
+
+
+async def test_finish_ends_when_the_peer_goes_while_it_lingers(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport())
+    nursery.start_soon(egress.stream.finish)
+    await wait_all_tasks_blocked()
+    egress.transport.fail()
+    await wait_all_tasks_blocked()
+    assert egress.stream.broken
+
+
+async def test_a_broken_connection_ends_the_writer_and_takes_nothing_more(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport())
+    ended = trio.Event()
+
+    async def write() -> None:
+        await egress.stream.write_loop()
+        ended.set()
+
+    nursery.start_soon(write)
+    await wait_all_tasks_blocked()
+    egress.transport.fail()
+    egress.stream.push(frame(1))
+    await wait_all_tasks_blocked()
+    assert (egress.stream.broken, ended.is_set()) == (True, True)
+    egress.stream.push(frame(2))
+    egress.stream.push_close(4000, "")
+    assert (egress.stream.queued_frames, egress.stream.close_sent) == (0, False)
+
+
+async def test_a_connection_that_breaks_under_the_writer_ends_it(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(0))
+    egress.stream.push(frame(1))
+    nursery.start_soon(egress.stream.write_loop)
+    await wait_all_tasks_blocked()
+    egress.transport.fail()
+    await wait_all_tasks_blocked()
+    assert egress.stream.broken
+    assert not nursery.child_tasks
+
+
+async def test_abort_forgets_the_queue_and_ends_the_writer(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(0))
+    egress.stream.push(frame(1))
+    nursery.start_soon(egress.stream.write_loop)
+    await wait_all_tasks_blocked()
+    egress.stream.abort()
+    await wait_all_tasks_blocked()
+    assert not nursery.child_tasks
+    assert egress.transport.log == ["abort"]
+    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+
+
+# --- in ----------------------------------------------------------------------------------------------------
+
+
+HEAD = b"GET /ws HTTP/1.1\r\n\r\n"
+
+
+async def test_what_was_read_already_is_read_again_first() -> None:
+    egress = Egress(ScriptedTransport(), received=HEAD)
+    egress.transport.feed(b"later")
+    assert await egress.stream.receive_some() == HEAD
+    await egress.stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    assert await egress.stream.receive_some(65536) == b"later"
+
+
+async def test_frames_sent_along_with_the_head_wait_for_the_answer_to_the_handshake(nursery: trio.Nursery) -> None:
+    egress = Egress(ScriptedTransport(), received=HEAD + masked(0x81, b"early"))
+    egress.transport.feed(b"later")
+    received: list[bytes] = []
+
+    async def read() -> None:
+        for _ in range(3):
+            received.append(await egress.stream.receive_some())
+
+    nursery.start_soon(read)
+    await wait_all_tasks_blocked()
+    assert received == [HEAD]
+    await egress.stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    await wait_all_tasks_blocked()
+    assert (received[0], len(received[1]), received[2]) == (HEAD, 2 + 4 + 5, b"later")
+
+
+async def test_only_complete_frames_are_signs_of_life() -> None:
+    first, second = masked(0x81, b"hello"), masked(0x82, b"x" * 300)
+    egress = Egress(ScriptedTransport(), received=HEAD + first[:4])
+    chunks = [first[4:-1], first[-1:], second[:100], second[100:-1], second[-1:] + first, b""]
+    egress.transport.feed(*chunks)
+    await egress.stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    assert [await egress.stream.receive_some() for _ in range(2)] == [HEAD, first[:4]]
+    signs = []
+    for chunk in chunks:
+        assert await egress.stream.receive_some() == chunk
+        signs.append(egress.signs_of_life)
+    assert signs == [0, 1, 1, 1, 2, 2]
+
+
+async def test_a_connection_that_breaks_under_the_reader_is_a_broken_stream() -> None:
+    egress = Egress(ScriptedTransport())
+    egress.transport.fail()
+    with pytest.raises(trio.BrokenResourceError):
+        await egress.stream.receive_some()
+    assert egress.stream.broken
+
+
+async def test_closing_by_trio_websocket_leaves_the_queue_to_be_sent() -> None:
+    egress = Egress(ScriptedTransport(0))
+    egress.stream.push(frame(1))
+    await egress.stream.aclose()
+    egress.transport.open()
+    egress.transport.feed(b"")
+    await egress.stream.finish()
+    assert egress.payloads == [b"1"]
+
+
+async def test_to_trio_websocket_sending_never_blocks() -> None:
+    egress = Egress(ScriptedTransport(0))
+    for send in (egress.stream.wait_send_all_might_not_block, partial(egress.stream.send_all, b"")):
+        await send()
+    await egress.stream.send_all(bytearray(frame(1)))
+    await egress.stream.send_all(memoryview(frame(2)))
+    assert egress.stream.queued_frames == 2
