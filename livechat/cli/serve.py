@@ -1,0 +1,83 @@
+"""Owns `livechat serve`: a server on its own, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from livechat.cli import logs
+from livechat.config import Config, load_config, secret_path
+from livechat.error import ConfigError
+from livechat.server import Server, open_server
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@click.command()
+@click.option("--host", help="Name or IP address to listen on.  [127.0.0.1]")
+@click.option("--port", type=int, help="TCP port for WebSocket and HTTP; 0: any.  [8080]")
+@click.option("--udp-port", type=int, help="UDP port for media; 0: any.  [10000]")
+@click.option("--advertise-host", help="Where clients are told to send media.  [where they reached us]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Database and secret.  [./livechat-data]")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM); needs --tls-key.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Private key (PEM).")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
+@click.option("--log-format", type=click.Choice(["console", "json"]), help="[console]")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with a [livechat] section.")
+def serve(file: Path | None, **flags: Any) -> None:
+    """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
+
+    Settings come from the TOML file, over it from LIVECHAT_* in the environment (LIVECHAT_SECRET,
+    LIVECHAT_GATEWAY_DRAIN_MS, ...), over that from the options.
+    """
+    config = load_config(file, flags)
+    logs.configure(config.log_level, config.log_format)
+    try:
+        trio.run(_serve, config)
+    except* ConfigError as group:
+        # Wrapped by the nursery that waits for the second signal.
+        raise group.exceptions[0] from None
+
+
+async def _serve(config: Config) -> None:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+            async with open_server(config) as server:
+                click.echo(banner(server))
+                await anext(signals)
+                click.echo("livechat: draining; once more to stop at once", err=True)
+                nursery.start_soon(_hurry_on_signal, signals, server)
+            nursery.cancel_scope.cancel()
+
+
+async def _hurry_on_signal(signals: Any, server: Server) -> None:
+    await anext(signals)
+    server.hurry()
+
+
+def banner(server: Server) -> str:
+    """Say where the server listens and what to try next; never the secret itself."""
+    config = server.config
+    http = server.url.replace("ws", "http", 1).removesuffix("/ws")
+    udp_host, udp_port = server.addresses.udp
+    if config.secret is not None:
+        token, token_hint = "$LIVECHAT_SECRET", "the configured secret is the token"
+    else:
+        token, token_hint = f"$(cat {secret_path(config)})", f"the token is kept in {secret_path(config)}"
+    return f"""livechat listens
+  gateway  {server.url}
+  http     {http}/healthz
+  media    udp://{f"[{udp_host}]" if ":" in udp_host else udp_host}:{udp_port}
+
+Any user_id may come in who knows the secret; {token_hint}.
+Try, in another terminal:
+  python -m websockets "{server.url}?user_id=alice&token={token}"
+and type
+  {{"op": 10, "d": {{"channel_id": "lobby"}}}}
+  {{"op": 11, "d": {{"channel_id": "lobby"}}}}
+  {{"op": 20, "d": {{"channel_id": "lobby", "content": "hello"}}, "id": 1}}
+Ctrl-C stops."""

@@ -1,0 +1,200 @@
+"""Owns the configuration: its shape, where it comes from (TOML < environment < flags), and what makes it valid.
+
+It must not open anything but the configuration file. Secrets are masked in every repr.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import attrs
+import typed_settings as ts
+from typed_settings.exceptions import TsError
+
+from livechat.error import ConfigError
+from livechat.gateway.settings import GatewaySettings
+from livechat.handlers.auth import SECRET_LENGTH_MIN, SECRET_VARIETY_MIN, is_guessable
+from livechat.handlers.limits import ChatLimits
+from livechat.media.settings import MediaSettings
+
+ENV_PREFIX: Final = "LIVECHAT_"
+TOML_SECTION: Final = "livechat"
+SECRET_FILE: Final = "secret"  # noqa: S105 - a file's name, not a secret
+NODE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@attrs.frozen
+class StoreSettings:
+    """How the store is bounded."""
+
+    timeout_ms: int = 5_000
+    """A write that is not committed by then fails with ERROR 3005."""
+    queue_max: int = 65_536
+    """Operations waiting for the store; more get ERROR 9001."""
+
+
+@attrs.frozen
+class Config:
+    """Everything that can be set. Every field has a default that works on a developer's machine."""
+
+    host: str = "127.0.0.1"
+    """Where to listen: a name or an IP literal, for TCP and UDP."""
+    port: int = 8080
+    """TCP port for WebSocket and HTTP; 0: any free one."""
+    udp_port: int = 10000
+    """UDP port for media; 0: any free one."""
+    advertise_host: str | None = None
+    """What clients are told to send media to; left out: the address at which they reached the gateway."""
+    data_dir: Path = Path("livechat-data")
+    """Where the database and the generated secret are kept."""
+    tls_cert: Path | None = None
+    """PEM file with the certificate chain; with `tls_key` it turns TLS on."""
+    tls_key: Path | None = None
+    """PEM file with the private key."""
+    secret: str | None = ts.secret(default=None)
+    """The shared secret that clients show as their token; left out: one is made and kept in `data_dir`."""
+    node_id: str | None = None
+    """This server's name among others; left out: a random one."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    gateway: GatewaySettings = GatewaySettings()
+    chat: ChatLimits = ChatLimits()
+    media: MediaSettings = MediaSettings()
+    store: StoreSettings = StoreSettings()
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is opened.
+
+        Raises:
+            ConfigError: names the setting, what was expected and what came.
+        """
+        for name, port in (("port", self.port), ("udp_port", self.udp_port)):
+            if not 0 <= port <= 65535:
+                raise ConfigError(f"{name}: expected 0 to 65535, got {port}")
+        if not self.host:
+            raise ConfigError("host: expected a name or an IP address, got nothing")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls_cert and tls_key: expected both or neither")
+        if self.secret is not None and not self.secret:
+            raise ConfigError("secret: expected some text, got nothing")
+        if self.node_id is not None and NODE_ID.fullmatch(self.node_id) is None:
+            raise ConfigError(f"node_id: expected 1 to 64 letters, digits or _ . -, got {self.node_id!r}")
+        for group in ("gateway", "chat", "media", "store"):
+            _check_positive(group, getattr(self, group))
+        for proxy in self.gateway.trusted_proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise ConfigError(
+                    f"gateway.trusted_proxies: expected IP addresses or networks, got {proxy!r}"
+                ) from None
+
+    def check_secret_for(self, addresses_are_loopback: bool) -> None:
+        """Refuse to show a guessable secret to a network.
+
+        Raises:
+            ConfigError: some address is not loopback, and the configured secret is guessable.
+        """
+        if self.secret is not None and not addresses_are_loopback and is_guessable(self.secret):
+            raise ConfigError(
+                f"secret: listening beyond loopback takes at least {SECRET_LENGTH_MIN} characters, "
+                f"{SECRET_VARIETY_MIN} of them different"
+            )
+
+
+MAY_BE_ZERO: Final = {"resume_window_ms", "drain_ms", "close_timeout_ms"}
+
+
+def _check_positive(group: str, settings: Any) -> None:
+    for field in attrs.fields(type(settings)):
+        value = getattr(settings, field.name)
+        least = 0 if field.name in MAY_BE_ZERO else 1
+        if type(value) is int and value < least:
+            raise ConfigError(f"{group}.{field.name}: expected at least {least}, got {value}")
+
+
+def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -> Config:
+    """Read the configuration: the TOML file's `[livechat]`, over it `LIVECHAT_*`, over that the flags.
+
+    Args:
+        file: None: no file.
+        flags: fields of `Config` by name; None values count as left out.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or of the wrong type.
+    """
+    loaders: list[Any] = []
+    if file is not None:
+        _require_readable(file)
+        loaders.append(
+            ts.FileLoader({"*.toml": ts.TomlFormat(TOML_SECTION), "*": ts.TomlFormat(TOML_SECTION)}, [file])
+        )
+    loaders.append(ts.EnvLoader(ENV_PREFIX))
+    try:
+        config = ts.load_settings(Config, loaders)
+    except (TsError, ValueError, TypeError) as exc:
+        raise ConfigError(f"configuration: {_first_line(exc)}") from exc
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    return attrs.evolve(config, **given)
+
+
+def _require_readable(file: Path) -> None:
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as exc:
+        raise ConfigError(f"cannot read {file}: {(exc.strerror or str(exc)).lower()}") from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    """Return the text of the innermost cause that has one, on one line."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return " ".join(str(exc).split())[:300]
+
+
+def obtain_secret(config: Config) -> str:
+    """Return the configured secret, or the one kept in the data folder, made there if there is none yet.
+
+    The folder must exist. The file can be read by its owner only (mode 0600).
+
+    Raises:
+        ConfigError: the file cannot be read or made, others can read it, or nothing is in it.
+    """
+    if config.secret is not None:
+        return config.secret
+    path = secret_path(config)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read_secret(path)
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
+    secret = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    return secret
+
+
+def secret_path(config: Config) -> Path:
+    """Return where a secret that nobody configured is kept."""
+    return config.data_dir / SECRET_FILE
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    if mode & 0o077:
+        raise ConfigError(f"{path} can be read by others (mode {mode:04o}); expected 0600")
+    if not secret:
+        raise ConfigError(f"{path} is empty; remove it to have a new secret made")
+    return secret

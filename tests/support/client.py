@@ -1,0 +1,141 @@
+"""A protocol client for tests on an implementation of WebSocket that is not the server's (`websockets`)."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgpack
+import trio
+from websockets.exceptions import ConnectionClosed
+from websockets.trio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+import livechat
+from tests.support.server import DEADLINE_S, SECRET
+
+Packet = dict[str, Any]
+
+HEARTBEAT, HEARTBEAT_ACK, IDENTIFY, READY, RESUME, RECONNECT, INVALID_SESSION = 1, 2, 3, 4, 5, 7, 9
+CREATE, JOIN, LEAVE, UPDATE, DELETE, LIST, INFO, MESSAGE = 10, 11, 12, 13, 14, 15, 16, 20
+CHANNEL_EVENT, MESSAGE_EVENT, ACK, ERROR = 100, 101, 200, 201
+
+
+class Client:
+    """One connection. Replies and events are read in the order in which they came."""
+
+    def __init__(self, ws: ClientConnection, *, binary: bool) -> None:
+        self.ws = ws
+        self.binary = binary
+        self.hello: Packet = {}
+        self.ready: Packet = {}
+        self._events: deque[Packet] = deque()
+        """Read while waiting for a reply, and not yet asked for."""
+
+    async def send(self, op: int, d: Any = None, **envelope: Any) -> None:
+        """Send one packet."""
+        packet = {"op": op, "d": d, **envelope}
+        await self.ws.send(msgpack.packb(packet) if self.binary else json.dumps(packet))
+
+    async def receive(self) -> Packet:
+        """Return the next packet, whatever it is."""
+        if self._events:
+            return self._events.popleft()
+        return await self._read()
+
+    async def _read(self) -> Packet:
+        with trio.fail_after(DEADLINE_S):
+            frame = await self.ws.recv()
+        packet: Packet = msgpack.unpackb(frame) if isinstance(frame, bytes) else json.loads(frame)
+        return packet
+
+    async def expect(self, op: int) -> Any:
+        """Return the payload of the next packet, which must have this op."""
+        packet = await self.receive()
+        assert packet["op"] == op, packet
+        return packet["d"]
+
+    async def request(self, op: int, d: Any = None, **envelope: Any) -> Packet:
+        """Send one packet and return its reply; events that come before it are kept."""
+        await self.send(op, d, **envelope)
+        while True:
+            packet = await self._read()
+            if packet["op"] < 100 or packet["op"] >= 200:
+                return packet
+            self._events.append(packet)
+
+    async def ack(self, op: int, d: Any = None, **envelope: Any) -> Any:
+        """Send a request that must succeed; return its ACK's data."""
+        reply = await self.request(op, d, **envelope)
+        assert reply["op"] == ACK, reply
+        assert reply["d"]["op"] == op
+        return reply["d"]["data"]
+
+    async def refused(self, op: int, d: Any = None, **envelope: Any) -> Any:
+        """Send a request that must be refused; return the ERROR's payload."""
+        reply = await self.request(op, d, **envelope)
+        assert reply["op"] == ERROR, reply
+        return reply["d"]
+
+    async def say(self, channel_id: str, content: str, **fields: Any) -> Any:
+        """Send a message; return its ACK's data."""
+        return await self.ack(MESSAGE, {"channel_id": channel_id, "content": content, **fields}, id="say")
+
+    async def expect_silence(self) -> None:
+        """Assert that nothing was sent to us up to now."""
+        await self.send(HEARTBEAT)
+        packet = await self.receive()
+        assert packet["op"] == HEARTBEAT_ACK, packet
+
+    async def closed(self) -> int:
+        """Wait for the server to close; return the code. What came before is dropped."""
+        with trio.fail_after(DEADLINE_S):
+            try:
+                while True:
+                    await self.ws.recv()
+            except ConnectionClosed as exc:
+                return exc.rcvd.code if exc.rcvd is not None else 1006
+
+
+@asynccontextmanager
+async def connected(
+    server: livechat.Server | str,
+    *,
+    binary: bool = False,
+    query: str = "",
+    tls: ssl.SSLContext | None = None,
+    headers: dict[str, str] | None = None,
+) -> AsyncGenerator[Client]:
+    """Connect and read HELLO."""
+    url = server if isinstance(server, str) else server.url
+    subprotocols = [Subprotocol("livechat.v1.msgpack")] if binary else None
+    async with connect(
+        url + query,
+        subprotocols=subprotocols,
+        ssl=tls,
+        compression=None,
+        additional_headers=headers,
+        max_size=None,
+        max_queue=None,
+        open_timeout=DEADLINE_S,
+        close_timeout=2,
+    ) as ws:
+        client = Client(ws, binary=binary)
+        client.hello = await client.expect(0)
+        yield client
+
+
+@asynccontextmanager
+async def identified(
+    server: livechat.Server | str, user_id: str, *, token: str = SECRET, **options: Any
+) -> AsyncGenerator[Client]:
+    """Connect and IDENTIFY; `ready` holds the answer."""
+    async with connected(server, **options) as client:
+        reply = await client.request(IDENTIFY, {"token": token, "user_id": user_id})
+        assert reply["op"] == READY, reply
+        client.ready = reply["d"]
+        yield client

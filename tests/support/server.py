@@ -1,0 +1,46 @@
+"""A real server on loopback for integration tests, and what to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+import livechat
+from livechat.gateway.settings import GatewaySettings
+
+SECRET = "a-secret-for-tests-only"
+DEADLINE_S = 20.0
+"""Bounds every wait of a test: it is only reached when something is broken."""
+
+
+def make_config(data_dir: Path, **overrides: Any) -> livechat.Config:
+    """A configuration on free ports; `gateway` overrides are merged into quick test defaults."""
+    gateway = attrs.evolve(GatewaySettings(drain_ms=0, close_timeout_ms=1000), **overrides.pop("gateway", {}))
+    return livechat.Config(port=0, udp_port=0, data_dir=data_dir, secret=SECRET, gateway=gateway, **overrides)
+
+
+@asynccontextmanager
+async def running_server(data_dir: Path, **overrides: Any) -> AsyncGenerator[livechat.Server]:
+    """Run a server on free loopback ports; leaving does not wait for clients."""
+    with trio.fail_after(120):
+        async with livechat.open_server(make_config(data_dir, **overrides)) as server:
+            yield server
+
+
+async def wait_until(condition: Any) -> None:
+    """Wait until `condition()` holds: for what a server does a moment after the client saw something."""
+    with trio.fail_after(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - the server has no event for every thing a test may ask
+            await trio.sleep(0.005)
+
+
+def counted(server: livechat.Server) -> dict[str, float]:
+    """What the gateway holds: connections, sessions, parked ones, channels, subscriptions, media peers."""
+    gateway = server.statistics()["gateway"]
+    names = ("connections", "sessions", "sessions_parked", "channels", "subscriptions")
+    return {name: gateway[name] for name in names} | {"peers": server.statistics()["media"]["peers"]}
