@@ -1,11 +1,13 @@
+# make run ARGS='--port 9000'
 # Needs python3 (3.11 or newer, with venv) and make; everything else is installed into .venv.
 PYTHON ?= python3
+ARGS ?=
 BIN := .venv/bin
 
 .PHONY: run test lint format clean
 
 run: .venv/.livechat
-	$(BIN)/livechat serve
+	$(BIN)/livechat serve $(ARGS)
 
 test: .venv/.test
 	$(BIN)/python -m pytest -q

@@ -94,6 +94,8 @@ class Connection:
         self._head = head
         self._transport = transport
         self._codec: Codec = JSON
+        self._is_open = False
+        """The handshake is through: only now may frames be sent."""
         self._state = State.CONNECTED
         self._stream = EgressStream(
             transport,
@@ -151,7 +153,7 @@ class Connection:
         self.close_code = code
         self._state = State.CLOSED
         self._leave(code)
-        if code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
+        if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
             reason = reason or CLOSE_REASONS.get(code, "")
             self._stream.push_close(code, reason, drop_queue=code == CloseCode.SLOW_CONSUMER)
         if self._scope is not None:
@@ -190,6 +192,7 @@ class Connection:
         if subprotocol is not None:
             self._codec = CODECS[subprotocol]
         ws = await request.accept(subprotocol=subprotocol)
+        self._is_open = True
         self._hello()
         self._node.deadlines.schedule(self._next_deadline(), self._on_deadline)
         try:
@@ -246,8 +249,9 @@ class Connection:
     # --- out --------------------------------------------------------------------------------------
 
     def send(self, packet: Outgoing) -> None:
-        """Queue a packet; never waits, never raises."""
-        self._stream.push(packet.frame(self._codec))
+        """Queue a packet; never waits, never raises. Before the handshake is through it goes nowhere."""
+        if self._is_open:
+            self._stream.push(packet.frame(self._codec))
 
     def _on_overflow(self) -> None:
         log.info("slow consumer", peer=self.peer_host, queued_bytes=self._stream.queued_bytes)

@@ -36,10 +36,15 @@ class RequestHead:
         """Return the first header of this (lower-case) name."""
         return next((value for key, value in self.headers if key == name), None)
 
+    def values(self, name: str) -> list[str]:
+        """Return the comma-separated values of all headers of this name, in order (RFC 9110, section 5.3)."""
+        fields = ",".join(value for key, value in self.headers if key == name).split(",")
+        return [value for field in fields if (value := field.strip())]
+
     @property
     def is_websocket(self) -> bool:
         """Whether this asks for the gateway: GET /ws with an upgrade (RFC 6455, section 4.1)."""
-        upgrades = [value.strip().lower() for value in (self.header("upgrade") or "").split(",")]
+        upgrades = [value.lower() for value in self.values("upgrade")]
         return self.method == "GET" and self.path == WEBSOCKET_PATH and "websocket" in upgrades
 
 
@@ -54,11 +59,11 @@ class UpgradeCredentials:
 
 
 def parse_head_untrusted(data: bytes) -> RequestHead | None:
-    """Parse a request head; None if it is none (the HTTP side will say why)."""
-    head = data.partition(END_OF_HEAD)[0].decode("latin-1")
-    first, *lines = head.split("\r\n")
+    """Parse a request head; None if it is none or is cut short (the HTTP side will say why)."""
+    head, end, _ = data.partition(END_OF_HEAD)
+    first, *lines = head.decode("latin-1").split("\r\n")
     parts = first.split(" ")
-    if len(parts) != 3:
+    if not end or len(parts) != 3:
         return None
     headers = []
     for line in lines:
@@ -126,10 +131,11 @@ def original_peer(head: RequestHead, peer_host: str, is_tls: bool, proxies: tupl
     """
     if not is_trusted(peer_host, proxies):
         return peer_host, is_tls or is_loopback(peer_host)
-    claimed = [part.strip() for part in (head.header("x-forwarded-for") or "").split(",")]
-    client = next((host for host in reversed(claimed) if host and not is_trusted(host, proxies)), peer_host)
+    # Some proxies add a header of their own after the client's instead of extending it: all of them count.
+    claimed = head.values("x-forwarded-for")
+    client = next((host for host in reversed(claimed) if not is_trusted(host, proxies)), peer_host)
     try:
         ip_address(client)
     except ValueError:
         client = peer_host
-    return client, head.header("x-forwarded-proto") == "https" or is_loopback(client)
+    return client, head.values("x-forwarded-proto")[-1:] == ["https"] or is_loopback(client)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -29,89 +31,129 @@ WINDOW_MS = 400
 """The resume window: long enough to look at a parked session, short enough to see it end."""
 
 
-async def close_normally(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(CLOSE, close_payload(1000)))
-    return await victim.closed()
+@attrs.define
+class Stage:
+    """A server in a task of its own, and the two clients of the test."""
+
+    server: livechat.Server
+    victim: RawClient
+    witness: Client
+    scope: trio.CancelScope
+    """Cancels the server."""
+    leave: trio.Event
+    """Has the server's block left."""
 
 
-async def go_away(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(CLOSE, close_payload(1001)))
-    return await victim.closed()
+async def close_normally(stage: Stage) -> int | None:
+    await stage.victim.send(masked(CLOSE, close_payload(1000)))
+    return await stage.victim.closed()
 
 
-async def close_without_status(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(CLOSE, b""))
-    return await victim.closed()
+async def go_away(stage: Stage) -> int | None:
+    await stage.victim.send(masked(CLOSE, close_payload(1001)))
+    return await stage.victim.closed()
 
 
-async def close_with_own_code(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(CLOSE, close_payload(3000)))
-    return await victim.closed()
+async def close_without_status(stage: Stage) -> int | None:
+    await stage.victim.send(masked(CLOSE, b""))
+    return await stage.victim.closed()
 
 
-async def reset(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    victim.reset()
+async def close_with_own_code(stage: Stage) -> int | None:
+    await stage.victim.send(masked(CLOSE, close_payload(3000)))
+    return await stage.victim.closed()
+
+
+async def reset(stage: Stage) -> int | None:
+    stage.victim.reset()
     return None
 
 
-async def end_of_stream(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.stream.send_eof()
-    return await victim.closed()
+async def end_of_stream(stage: Stage) -> int | None:
+    await stage.victim.stream.send_eof()
+    return await stage.victim.closed()
 
 
-async def invalid_utf8(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(TEXT, b"\xff\xfe"))
-    return await victim.closed()
+async def invalid_utf8(stage: Stage) -> int | None:
+    await stage.victim.send(masked(TEXT, b"\xff\xfe"))
+    return await stage.victim.closed()
 
 
-async def unmasked_frame(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(TEXT, b"{}", mask=False))
-    return await victim.closed()
+async def unmasked_frame(stage: Stage) -> int | None:
+    await stage.victim.send(masked(TEXT, b"{}", mask=False))
+    return await stage.victim.closed()
 
 
-async def reserved_bits(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(TEXT | 0x40, b"{}"))
-    return await victim.closed()
+async def reserved_bits(stage: Stage) -> int | None:
+    await stage.victim.send(masked(TEXT | 0x40, b"{}"))
+    return await stage.victim.closed()
 
 
-async def unknown_frame(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(0x83, b"{}"))
-    return await victim.closed()
+async def unknown_frame(stage: Stage) -> int | None:
+    await stage.victim.send(masked(0x83, b"{}"))
+    return await stage.victim.closed()
 
 
-async def stray_continuation(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(0x80, b"{}"))
-    return await victim.closed()
+async def stray_continuation(stage: Stage) -> int | None:
+    await stage.victim.send(masked(0x80, b"{}"))
+    return await stage.victim.closed()
 
 
-async def oversized_message(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(BINARY, bytes(200_000)))
-    return await victim.closed()
+async def oversized_message(stage: Stage) -> int | None:
+    await stage.victim.send(masked(BINARY, bytes(200_000)))
+    return await stage.victim.closed()
 
 
-async def packet_abuse(victim: RawClient, _witness: Client, _server: livechat.Server) -> int | None:
-    await victim.send(masked(TEXT, b"not json") * 20)
-    return await victim.closed()
+async def packet_abuse(stage: Stage) -> int | None:
+    await stage.victim.send(masked(TEXT, b"not json") * 20)
+    return await stage.victim.closed()
 
 
-async def slow_consumer(victim: RawClient, witness: Client, server: livechat.Server) -> int | None:
+async def slow_consumer(stage: Stage) -> int | None:
     big = {"channel_id": "room", "content": "x" * 2000}
-    while counted(server)["sessions_parked"] == 0:
+    while counted(stage.server)["sessions_parked"] == 0:
         for _ in range(50):
-            await witness.send(MESSAGE, big)
+            await stage.witness.send(MESSAGE, big)
         for _ in range(50):
-            await witness.expect(MESSAGE_EVENT)
-    return await victim.closed()
+            await stage.witness.expect(MESSAGE_EVENT)
+    return await stage.victim.closed()
 
 
-async def zombie(victim: RawClient, witness: Client, server: livechat.Server) -> int | None:
-    while counted(server)["sessions_parked"] == 0:
-        await witness.send(HEARTBEAT)
+async def zombie(stage: Stage) -> int | None:
+    while counted(stage.server)["sessions_parked"] == 0:
+        await stage.witness.send(HEARTBEAT)
         await trio.sleep(0.02)
-    return await victim.closed()
+    return await stage.victim.closed()
 
 
-Ending = Callable[[RawClient, Client, livechat.Server], Awaitable[int | None]]
+async def drip(stage: Stage) -> int | None:
+    """Send a long frame byte by byte: bytes without a complete frame are no sign of life."""
+    frame = masked(TEXT, bytes(50_000))
+    for index in range(len(frame)):
+        if counted(stage.server)["sessions_parked"]:
+            break
+        await stage.victim.send(frame[index : index + 1])
+        await stage.witness.send(HEARTBEAT)
+        await trio.sleep(0.02)
+    return await stage.victim.closed()
+
+
+async def cancellation(stage: Stage) -> int | None:
+    stage.scope.cancel()
+    return await stage.victim.closed()
+
+
+async def shutdown(stage: Stage) -> int | None:
+    stage.leave.set()
+    return await stage.victim.closed()
+
+
+SHORT_OF_HEARTBEATS = (zombie, drip)
+"""Endings for which the server wants heartbeats often."""
+
+ENDS_THE_SERVER = (cancellation, shutdown)
+
+Ending = Callable[[Stage], Awaitable[int | None]]
 
 ENDINGS: list[tuple[Ending, int | None, bool]] = [
     # what happens, the close frame's code that the client gets, whether the session can be resumed
@@ -130,86 +172,86 @@ ENDINGS: list[tuple[Ending, int | None, bool]] = [
     (packet_abuse, 4503, False),
     (slow_consumer, 4001, True),
     (zombie, 4002, True),
+    (drip, 4002, True),
+    (cancellation, 4003, False),
+    (shutdown, 4003, False),
 ]
+
+
+IN_THE_ROOM = {
+    "connections": 2,
+    "sessions": 2,
+    "sessions_parked": 0,
+    "channels": 1,
+    "subscriptions": 2,
+    "peers": 1,
+}
+WITNESS_ALONE = {**IN_THE_ROOM, "connections": 1, "sessions": 1, "subscriptions": 1, "peers": 0}
+
+
+@asynccontextmanager
+async def set_stage(data_dir: Path, end: Ending) -> AsyncGenerator[Stage]:
+    """A witness and a victim with voice, both in a channel that is not durable."""
+    gateway = {
+        "resume_window_ms": WINDOW_MS,
+        "frame_bytes": 100_000,
+        "egress_bytes": 65_536,
+        "heartbeat_interval_ms": 200 if end in SHORT_OF_HEARTBEATS else 30_000,
+    }
+    scope, leave = trio.CancelScope(), trio.Event()
+
+    async def serve(task_status: trio.TaskStatus[livechat.Server]) -> None:
+        with scope:
+            async with running_server(data_dir, gateway=gateway) as server:
+                task_status.started(server)
+                await leave.wait()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve)
+        small = 4096 if end is slow_consumer else None
+        async with (
+            identified(server, "witness") as witness,
+            raw_connected(server, f"?token={SECRET}&user_id=victim", receive_buffer=small) as victim,
+        ):
+            await witness.ack(CREATE, {"channel_id": "room", "freq": 101.5})
+            await witness.ack(JOIN, {"channel_id": "room"})
+            join = {"op": JOIN, "d": {"channel_id": "room", "ssrc": 7}}
+            await victim.send(masked(TEXT, json.dumps(join).encode()))
+            joined = await witness.expect(CHANNEL_EVENT)
+            assert joined["event"] == "join"
+            assert joined["member"] == {"user_id": "victim", "ssrc": 7}
+            yield Stage(server, victim, witness, scope, leave)
+            leave.set()
 
 
 @pytest.mark.parametrize(("end", "code", "resumable"), ENDINGS, ids=lambda value: getattr(value, "__name__", None))
 async def test_every_ending_leaves_the_hubs_clean(
     end: Ending, code: int | None, resumable: bool, tmp_path: Path
 ) -> None:
-    gateway = {
-        "resume_window_ms": WINDOW_MS,
-        "frame_bytes": 100_000,
-        "egress_bytes": 65_536,
-        # Only the zombie's own test is to be short of heartbeats.
-        "heartbeat_interval_ms": 200 if end is zombie else 30_000,
-    }
-    async with running_server(tmp_path, gateway=gateway) as server, identified(server, "witness") as witness:
-        await witness.ack(CREATE, {"channel_id": "room", "freq": 101.5})
-        await witness.ack(JOIN, {"channel_id": "room"})
-        small = 4096 if end is slow_consumer else None
-        async with raw_connected(server, f"?token={SECRET}&user_id=victim", receive_buffer=small) as victim:
-            await victim.send(
-                masked(TEXT, json.dumps({"op": JOIN, "d": {"channel_id": "room", "ssrc": 7}}).encode())
-            )
-            joined = await witness.expect(CHANNEL_EVENT)
-            assert joined["event"] == "join"
-            assert joined["member"] == {"user_id": "victim", "ssrc": 7}
-            assert counted(server) == {
-                "connections": 2,
-                "sessions": 2,
-                "sessions_parked": 0,
-                "channels": 1,
-                "subscriptions": 2,
-                "peers": 1,
-            }
-
-            seen = await end(victim, witness, server)
-
-        assert seen == code
+    async with set_stage(tmp_path, end) as stage:
+        server, witness = stage.server, stage.witness
+        assert counted(server) == IN_THE_ROOM
+        assert await end(stage) == code
+        if end in ENDS_THE_SERVER:
+            assert await witness.closed() == code
+            await wait_until(lambda: set(counted(server).values()) == {0})
+            return
         if resumable:
             await wait_until(lambda: counted(server)["sessions_parked"] == 1)
             # Parked: out of the channel's subscribers at once; session, membership and voice live on.
             assert counted(server)["subscriptions"] == 1
             assert counted(server)["peers"] == 1
-        await wait_until(lambda: counted(server)["connections"] == 1)
+        stage.victim.stream.socket.close()
         async with trio.open_nursery() as nursery:
-            if end is zombie:
+            if end in SHORT_OF_HEARTBEATS:
                 nursery.start_soon(beat, witness)
-            await wait_until(lambda: counted(server)["sessions"] == 1)
+            await wait_until(lambda: counted(server) == WITNESS_ALONE)
             nursery.cancel_scope.cancel()
-        assert counted(server) == {
-            "connections": 1,
-            "sessions": 1,
-            "sessions_parked": 0,
-            "channels": 1,
-            "subscriptions": 1,
-            "peers": 0,
-        }
         # The channel is not durable, so the membership ended with the session; voice first.
         events = [await next_event(witness) for _ in range(2)]
         assert [event["event"] for event in events] == ["voice_leave", "leave"]
         assert all(event["member"]["user_id"] == "victim" for event in events)
         assert events[0]["member"]["ssrc"] == 7
-
-
-async def test_cancelling_the_server_closes_everything_and_says_so(tmp_path: Path) -> None:
-    scope = trio.CancelScope()
-
-    async def serve(task_status: trio.TaskStatus[livechat.Server]) -> None:
-        with scope:
-            async with running_server(tmp_path) as server:
-                task_status.started(server)
-                await trio.sleep_forever()
-
-    async with trio.open_nursery() as nursery:
-        server = await nursery.start(serve)
-        async with identified(server, "alice") as alice:
-            await alice.ack(CREATE, {"channel_id": "room"})
-            await alice.ack(JOIN, {"channel_id": "room", "ssrc": 7})
-            scope.cancel()
-            assert await alice.closed() == 4003
-    assert set(counted(server).values()) == {0}
 
 
 async def test_an_exception_of_the_block_comes_out_as_it_is(tmp_path: Path) -> None:

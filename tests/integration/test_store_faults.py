@@ -88,7 +88,7 @@ class FullDisk(sqlite3.Connection):
 
     full: ClassVar[threading.Event]
 
-    def execute(self, sql: str, *args: object) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
         if sql.startswith("BEGIN IMMEDIATE"):
             (pages,) = super().execute("PRAGMA page_count").fetchone()
             super().execute(f"PRAGMA max_page_count = {pages if self.full.is_set() else 2**30}")
