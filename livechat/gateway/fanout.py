@@ -90,8 +90,7 @@ class FanOut:
 
     def _remove_channel(self, channel_id: ChannelId) -> None:
         node = self._node
-        for peer in list(node.media.hub.peers_of(channel_id)):
-            node.media.close(peer)
+        node.media.close_channel(channel_id)
         channel = node.channels.get(channel_id)
         if channel is not None:
             for user_id in channel.members:

@@ -20,7 +20,7 @@ from livechat.hub.channels import ChannelHub
 from livechat.hub.deadlines import Deadlines
 from livechat.hub.media import MediaPeer, MediaPeerHub
 from livechat.hub.users import UserHub
-from livechat.protocol.types import Address, SessionId
+from livechat.protocol.types import Address, ChannelId, SessionId
 from livechat.store.base import Store
 
 
@@ -39,6 +39,10 @@ class MediaPlane(Protocol):
 
     def close(self, peer: MediaPeer) -> None:
         """Stop relaying for a peer, tell the others by RTCP BYE, and take it out of the hub."""
+        ...
+
+    def close_channel(self, channel_id: ChannelId) -> None:
+        """Do the same for all peers of a channel that is gone; there is nobody left to tell."""
         ...
 
 

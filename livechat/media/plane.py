@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from livechat.hub.media import MediaPeer, MediaPeerHub
 from livechat.media import udp
 from livechat.media.relay import Relay
-from livechat.protocol.types import Address
+from livechat.protocol.types import Address, ChannelId
 
 
 class UdpMediaPlane:
@@ -51,3 +51,11 @@ class UdpMediaPlane:
         goodbyes = self.relay.remove_peer(peer)
         self.hub.remove(peer)
         udp.send_now(self._socket, self.relay, goodbyes)
+
+    def close_channel(self, channel_id: ChannelId) -> None:
+        """End all peers of a channel that is gone, without farewells: nobody is left to hear them."""
+        peers = list(self.hub.peers_of(channel_id))
+        for peer in peers:
+            self.hub.remove(peer)
+        for peer in peers:
+            self.relay.remove_peer(peer)
