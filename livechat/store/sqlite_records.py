@@ -63,7 +63,6 @@ class SqliteRecords:
         for collection in (
             self._channels,
             self._members,
-            self._nonces,
             self._new_messages,
             self._new_messages_with_extras,
             self._new_nonces,

@@ -213,6 +213,26 @@ async def test_refusals_and_reads_in_a_doubtful_commit_come_once(tmp_path: Path)
         assert (len(refused.outcomes), len(read.outcomes)) == (1, 1)
 
 
+async def test_what_was_answered_one_by_one_is_not_answered_again_at_its_deadline(tmp_path: Path) -> None:
+    gate = Gate()
+    holder, good, bad, stuck = Answers(), Answers(), Answers(), Answers()
+    async with open_sqlite_store(tmp_path, timeout_s=0.3, connection_factory=gate.connection_factory) as store:
+        await in_one_go(store, [create(), join("ann")])
+        gate.arm()
+        store.submit(message("ann"), holder)
+        await gate.wait_reached()
+        store.submit(message("ann"), good)
+        store.submit(message("ann", "\ud800"), bad)
+        store.submit(message("ann"), stuck)
+        gate.release()
+        gate.arm(skip=1)  # past the commit of the good one
+        await gate.wait_reached()
+        assert codes(await stuck.wait_count(1)) == [3005]
+        gate.release()
+        assert (await stuck.wait_count(2))[1].late
+        assert codes(good.outcomes + bad.outcomes) == [0, 3005]
+
+
 async def test_a_deadline_before_commit_rolls_back(tmp_path: Path) -> None:
     slow = SlowExecution()
     answers = Answers()

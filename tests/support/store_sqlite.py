@@ -18,6 +18,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._armed = False
+        self._skip = 0
         self._reached = threading.Event()
         self._released = threading.Event()
         gate = self
@@ -29,10 +30,11 @@ class Gate:
 
         self.connection_factory: type[sqlite3.Connection] = Connection
 
-    def arm(self) -> None:
-        """Stop the next commit."""
-        self._reached.clear()
-        self._released.clear()
+    def arm(self, *, skip: int = 0) -> None:
+        """Stop the next commit, or the one after `skip` more. One that stands at the gate is not concerned."""
+        self._reached = threading.Event()
+        self._released = threading.Event()
+        self._skip = skip
         self._armed = True
 
     async def wait_reached(self) -> None:
@@ -44,10 +46,15 @@ class Gate:
         self._released.set()
 
     def _pass(self) -> None:
-        if self._armed:
-            self._armed = False
-            self._reached.set()
-            assert self._released.wait(30)
+        if not self._armed:
+            return
+        if self._skip:
+            self._skip -= 1
+            return
+        self._armed = False
+        released = self._released
+        self._reached.set()
+        assert released.wait(30)
 
 
 class SlowExecution(Gate):
