@@ -1,0 +1,1 @@
+"""What benchmarks share: processes, pacing, lean clients that are not the bottleneck, figures."""

@@ -1,0 +1,332 @@
+"""A tone goes in by one ffmpeg, through the relay by SRTP, and comes out of another one.
+
+    python examples/voice_tone.py                                  with a server of its own
+    python examples/voice_tone.py --url ws://127.0.0.1:8080/ws     with yours; $LIVECHAT_SECRET is the token
+
+Signalling is the gateway's: both users join a channel and are given an address and SRTP keys. Media is plain
+SRTP to one UDP port, which is why ffmpeg can send and receive it without knowing anything of livechat:
+
+    ffmpeg ── SRTP, speaker's client_key ──► relay ── SRTP, listener's server_key ──► ffmpeg
+    440 Hz, Opus                                                                      recording.wav
+
+It needs `pip install imageio-ffmpeg`, or any ffmpeg with libopus, given by --ffmpeg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import itertools
+import json
+import logging
+import math
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import wave
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import imageio_ffmpeg
+import structlog
+import trio
+from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
+
+import livechat
+
+CHANNEL_CREATE, CHANNEL_JOIN, ERROR = 10, 11, 201
+CHANNEL_EXISTS = 2005
+
+TONE_HZ = 440
+OTHERS_HZ = (220, 330, 550, 660, 880, 1000, 1320, 2500)
+CLEAR_DB = 20.0
+"""By so much the tone must stand above every other frequency."""
+PROFILE = "AES_CM_128_HMAC_SHA1_80"
+"""The SRTP suite that ffmpeg and every other implementation has."""
+PAYLOAD_TYPE = 111
+SAMPLE_RATE_HZ = 48_000
+SSRC = 0x0F0F0440
+"""What the speaker would like to send with; below 2^31, as older ffmpegs read `-ssrc` as a signed number."""
+SECONDS_MAX = 20.0
+"""With the patience below it is over before the server, which is sent no heartbeats, gives us up (45 s)."""
+PATIENCE_S = 15.0
+"""What the recording may take beyond its length."""
+REPLY_TIMEOUT_S = 5.0
+
+
+class Failed(Exception):
+    """It did not work; the text says why."""
+
+
+# --- signalling: two users in a channel -----------------------------------------------------------------
+
+
+@attrs.frozen
+class Voice:
+    """What CHANNEL_JOIN grants: where to send, and under which keys."""
+
+    host: str
+    port: int
+    ssrc: int
+    client_key: str = attrs.field(repr=False)
+    """Protects what we send: base64 of master key and salt, as SDP and ffmpeg want it."""
+    server_key: str = attrs.field(repr=False)
+    """Protects what we hear."""
+
+
+class Client:
+    """One user's connection to the gateway, reduced to requests and their answers."""
+
+    def __init__(self, ws: WebSocketConnection) -> None:
+        self._ws = ws
+        self._ids = itertools.count(1)
+
+    @property
+    def own_host(self) -> str:
+        """Our own IP address as the server sees it, unless there is a NAT between."""
+        assert not isinstance(self._ws.local, str)
+        return str(self._ws.local.address)
+
+    async def join(self, channel_id: str, **voice: Any) -> Voice:
+        """Make the channel if it is missing, and join it with voice."""
+        created = await self._request(CHANNEL_CREATE, {"channel_id": channel_id})
+        if created["op"] == ERROR and created["d"]["code"] != CHANNEL_EXISTS:
+            raise Failed(created["d"]["reason"])
+        joined = await self._request(CHANNEL_JOIN, {"channel_id": channel_id, **voice})
+        if joined["op"] == ERROR:
+            raise Failed(joined["d"]["reason"])
+        media = joined["d"]["data"]["media"]
+        return Voice(media["host"], media["port"], media["ssrc"], media["client_key"], media["server_key"])
+
+    async def _request(self, op: int, d: dict[str, Any]) -> dict[str, Any]:
+        request_id = next(self._ids)
+        await self._ws.send_message(json.dumps({"op": op, "d": d, "id": request_id}))
+        with trio.fail_after(REPLY_TIMEOUT_S):
+            while True:
+                packet: dict[str, Any] = json.loads(await self._ws.get_message())
+                if packet.get("id") == request_id:
+                    return packet
+
+
+@asynccontextmanager
+async def connected(url: str, token: str, user_id: str) -> AsyncGenerator[Client]:
+    """Connect as a user. The token comes with the upgrade, which saves the IDENTIFY."""
+    async with open_websocket_url(f"{url}?user_id={quote(user_id)}&token={quote(token, safe='')}") as ws:
+        yield Client(ws)
+
+
+# --- media: two ffmpegs -----------------------------------------------------------------------------------
+
+
+def speaking(ffmpeg: str, voice: Voice, seconds: float) -> list[str]:
+    """Return the command that sends the tone.
+
+    RTCP goes to the same port as RTP (`rtcpport`); by itself ffmpeg would send it to the next one. Note that
+    the key can be seen in the process list while it runs.
+    """
+    tone = f"sine=frequency={TONE_HZ}:sample_rate={SAMPLE_RATE_HZ}"
+    return [
+        *(ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error"),
+        *("-re", "-f", "lavfi", "-i", tone, "-t", f"{seconds}"),
+        *("-c:a", "libopus", "-b:a", "48k"),
+        *("-f", "rtp", "-payload_type", f"{PAYLOAD_TYPE}", "-ssrc", f"{voice.ssrc}"),
+        *("-srtp_out_suite", PROFILE, "-srtp_out_params", voice.client_key),
+        f"srtp://{bracketed(voice.host)}:{voice.port}?rtcpport={voice.port}",
+    ]
+
+
+def session_description(voice: Voice, host: str, port: int) -> str:
+    """Return the SDP from which the receiving ffmpeg learns port, codec and key (RFC 4568)."""
+    family = "IP6" if ":" in host else "IP4"
+    lines = (
+        "v=0",
+        f"o=- 0 0 IN {family} {host}",
+        "s=livechat",
+        f"c=IN {family} {host}",
+        "t=0 0",
+        f"m=audio {port} RTP/SAVP {PAYLOAD_TYPE}",
+        f"a=rtpmap:{PAYLOAD_TYPE} opus/{SAMPLE_RATE_HZ}/2",
+        f"a=crypto:1 {PROFILE} inline:{voice.server_key}",
+    )
+    return "\r\n".join(lines) + "\r\n"
+
+
+def recording(ffmpeg: str, sdp: Path, wav: Path, seconds: float) -> list[str]:
+    """Return the command that receives what the SDP describes, writes so much of it, and ends."""
+    return [
+        *(ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error"),
+        # The codec is known from the SDP: nothing has to be analysed before it begins.
+        *("-protocol_whitelist", "file,udp,rtp,srtp,crypto", "-analyzeduration", "0", "-i", f"{sdp}"),
+        *("-t", f"{seconds}", "-ac", "1", "-ar", f"{SAMPLE_RATE_HZ}", "-c:a", "pcm_s16le", "-y", f"{wav}"),
+    ]
+
+
+async def run_ffmpeg(who: str, command: list[str]) -> None:
+    """Run one until it ends; cancellation ends it. What it complains of goes to standard error."""
+    # It prints an SDP with the key on standard output.
+    done = await trio.run_process(command, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise Failed(f"{who} ended with status {done.returncode}")
+
+
+def bracketed(host: str) -> str:
+    """Return a host as URLs have it."""
+    return f"[{host}]" if ":" in host else host
+
+
+def free_port(host: str) -> int:
+    """Find an even UDP port that is free, with the next one free as well: ffmpeg takes both."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        with socket.socket(family, socket.SOCK_DGRAM) as rtp, socket.socket(family, socket.SOCK_DGRAM) as rtcp:
+            rtp.bind((host, 0))
+            port: int = rtp.getsockname()[1]
+            if port % 2 or port == 65534:
+                continue
+            try:
+                rtcp.bind((host, port + 1))
+            except OSError:
+                continue
+            return port
+
+
+async def record(url: str, token: str, channel_id: str, ffmpeg: str, wav: Path, seconds: float) -> None:
+    """Have one ffmpeg speak and another one write down what it hears; both have ended on return."""
+    async with connected(url, token, "listener") as listener, connected(url, token, "speaker") as speaker:
+        port = free_port(listener.own_host)
+        # Whoever only listens says where; a speaker's address shows from what it sends.
+        address = {"host": listener.own_host, "port": port}
+        hears = await listener.join(channel_id, media={"profiles": [PROFILE], "address": address})
+        speaks = await speaker.join(channel_id, ssrc=SSRC, media={"profiles": [PROFILE]})
+        sdp = wav.with_suffix(".sdp")
+        sdp.write_text(session_description(hears, listener.own_host, port))
+        print(f"speaker sends {TONE_HZ} Hz to {speaks.host}:{speaks.port}; listener records {seconds:g} s")
+        async with trio.open_nursery() as nursery:
+            # The speaker begins first and stops last: so nobody has to know when the other is ready, and
+            # the listener joins a stream that is under way, as listeners do.
+            tone = speaking(ffmpeg, speaks, seconds + PATIENCE_S)
+            nursery.start_soon(run_ffmpeg, "the speaker's ffmpeg", tone)
+            with trio.move_on_after(seconds + PATIENCE_S):
+                await run_ffmpeg("the listener's ffmpeg", recording(ffmpeg, sdp, wav, seconds))
+            nursery.cancel_scope.cancel()  # ends the speaker's ffmpeg
+
+
+# --- what came out ----------------------------------------------------------------------------------------
+
+
+def read_wav(path: Path) -> Sequence[int]:
+    """Return the samples of a mono 16-bit WAV file."""
+    if not path.exists():
+        raise Failed("nothing was recorded")
+    with wave.open(str(path), "rb") as file:
+        samples = array.array("h", file.readframes(file.getnframes()))
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples
+
+
+def level_db(samples: Sequence[int], frequency_hz: float) -> float:
+    """Return how loud one frequency is, in dB below a full-scale sine (Goertzel's algorithm, Hann window)."""
+    count = len(samples)
+    coefficient = 2 * math.cos(2 * math.pi * frequency_hz / SAMPLE_RATE_HZ)
+    turn = 2 * math.pi / count
+    before = last = 0.0
+    for position, sample in enumerate(samples):
+        windowed = sample * (0.5 - 0.5 * math.cos(turn * position))
+        before, last = last, windowed + coefficient * last - before
+    power = last * last + before * before - coefficient * last * before
+    # The window halves the amplitude, and half of a real signal is at the negative frequency.
+    amplitude = 4 * math.sqrt(max(power, 0.0)) / count / 32768
+    return 20 * math.log10(max(amplitude, 1e-6))
+
+
+def judge(samples: Sequence[int]) -> None:
+    """Print the level of the tone and of other frequencies.
+
+    Raises:
+        Failed: the tone is not there, or not clear.
+    """
+    # One second from the middle: no codec is itself yet with its first packets.
+    middle = len(samples) // 2
+    part = samples[max(0, middle - SAMPLE_RATE_HZ // 2) : middle + SAMPLE_RATE_HZ // 2]
+    if len(part) < SAMPLE_RATE_HZ // 2:
+        raise Failed(f"only {len(samples) / SAMPLE_RATE_HZ:.1f} s were recorded")
+    levels = {frequency: level_db(part, frequency) for frequency in sorted((TONE_HZ, *OTHERS_HZ))}
+    for frequency, level in levels.items():
+        print(f"{frequency:6} Hz {level:7.1f} dB  {'#' * int(max(0.0, 100 + level) / 2)}")
+    margin = levels[TONE_HZ] - max(levels[frequency] for frequency in OTHERS_HZ)
+    if margin < CLEAR_DB:
+        raise Failed(f"expected {TONE_HZ} Hz {CLEAR_DB:.0f} dB above all others, got {margin:.1f} dB")
+    print(f"heard: {TONE_HZ} Hz is {margin:.0f} dB above all others")
+
+
+# --- the program ------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def gateway(url: str | None, folder: Path) -> AsyncGenerator[tuple[str, str]]:
+    """Give (URL, token) of the server to use: the one named, or one of our own for as long as it takes."""
+    if url is not None:
+        yield url, os.environ.get("LIVECHAT_SECRET", "")
+        return
+    secret = secrets.token_urlsafe(16)
+    config = livechat.Config(port=0, udp_port=0, data_dir=folder / "data", secret=secret)
+    async with livechat.open_server(config) as server:
+        yield server.url, secret
+
+
+async def main(url: str | None, channel_id: str, ffmpeg: str, seconds: float, keep: Path | None) -> None:
+    """Record the tone and look for it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wav = keep or folder / "recording.wav"
+        async with gateway(url, folder) as (gateway_url, token):
+            await record(gateway_url, token, channel_id, ffmpeg, wav, seconds)
+        judge(read_wav(wav))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="Send a tone through the relay and look for it in what comes out."
+    )
+    parser.add_argument("--url", help="a server that runs already  [one of our own]")
+    parser.add_argument("--channel", default="tone", help="[%(default)s]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how much to record  [%(default)g]")
+    parser.add_argument("--wav", type=Path, help="keep the recording there, and its SDP beside it")
+    parser.add_argument("--ffmpeg", help="[the one of imageio-ffmpeg]")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.seconds <= SECONDS_MAX:
+        parser.error(f"--seconds: expected 1 to {SECONDS_MAX:g}, got {arguments.seconds:g}")
+    return arguments
+
+
+def describe(exc: BaseException) -> str:
+    """Say what went wrong; what several tasks raised comes in groups."""
+    if isinstance(exc, BaseExceptionGroup):
+        return "; ".join(describe(inner) for inner in exc.exceptions)
+    if isinstance(exc, ConnectionRejected):
+        return f"cannot connect: HTTP {exc.status_code}"
+    if isinstance(exc, HandshakeError) and exc.__context__ is not None:
+        return f"cannot connect: {exc.__context__}"
+    return str(exc) or type(exc).__name__
+
+
+if __name__ == "__main__":
+    given = parse_arguments()
+    program = given.ffmpeg or imageio_ffmpeg.get_ffmpeg_exe()
+    # The library logs by structlog and leaves it to its host where that goes; this one wants problems only.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        trio.run(main, given.url, given.channel, program, given.seconds, given.wav)
+    except* KeyboardInterrupt:
+        sys.exit(130)
+    except* (Failed, HandshakeError, OSError, trio.TooSlowError) as group:
+        sys.exit(f"voice_tone: {describe(group)}")
