@@ -51,7 +51,7 @@ class Transport(Protocol):
         ...
 
     async def receive(self) -> bytes:
-        """Wait for bytes; empty at the end of the stream. Raises as `send`."""
+        """Wait for bytes; empty at the end of the stream. Raises as `send`; cancelled, it took nothing."""
         ...
 
     def send_eof(self) -> None:
@@ -99,7 +99,7 @@ class PlainTransport:
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes bytes again."""
-        await wait_writable(self._socket)
+        await wait_writable(self._open_socket())
 
     async def flush(self) -> None:
         """See `Transport`. What was taken is with the operating system already."""
@@ -108,7 +108,7 @@ class PlainTransport:
     async def receive(self) -> bytes:
         """See `Transport`."""
         while True:
-            await wait_readable(self._socket)
+            await wait_readable(self._open_socket())
             try:
                 return self._socket.recv(RECEIVE_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -126,6 +126,12 @@ class PlainTransport:
         if self._socket.fileno() >= 0:
             notify_closing(self._socket)
             self._socket.close()
+
+    def _open_socket(self) -> socket.socket:
+        # Trio's epoll would raise ValueError for a closed one and keep a trace of the attempt.
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the connection was aborted")
+        return self._socket
 
 
 class TlsTransport:
@@ -187,9 +193,11 @@ class TlsTransport:
 
     async def receive(self) -> bytes:
         """See `Transport`."""
+        # Before the read: cancelled after it, its data would be lost.
+        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             try:
-                data = self._tls.read(RECEIVE_BYTES)
+                return self._tls.read(RECEIVE_BYTES)
             except ssl.SSLWantReadError:
                 # Reading may have made an answer of its own, to a key update for one.
                 self._flush_nowait()
@@ -197,9 +205,6 @@ class TlsTransport:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 # Some peers close TCP without closing TLS; WebSocket and HTTP/1.1 frame their own ends.
                 return b""
-            else:
-                await trio.lowlevel.checkpoint_if_cancelled()
-                return data
 
     def send_eof(self) -> None:
         """See `Transport`."""

@@ -30,6 +30,9 @@ SEND_TIMEOUT_S: Final = 30.0
 """A client that does not read its response for so long is cut."""
 DRAIN_BYTES_MAX: Final = 65_536
 """How much of a body that the application did not read is skipped to keep the connection."""
+LINGER_BYTES_MAX: Final = 1 << 20
+LINGER_S: Final = 2.0
+"""How much, and for how long, a connection that we end is still read."""
 
 
 @attrs.frozen
@@ -64,8 +67,31 @@ class HttpHost:
         try:
             while await connection.serve_request():
                 pass
+            await _linger(transport)
         except (OSError, trio.ClosedResourceError, trio.TooSlowError):
             pass
+
+
+async def _linger(transport: Transport) -> None:
+    """Say that nothing more comes and read what does, up to the client's own end, within bounds.
+
+    Closing a socket with unread bytes in it sends a reset, which may take our last response along
+    (RFC 9112, section 9.6): it is just who sent too much that would never learn so.
+    """
+    transport.send_eof()
+    left = LINGER_BYTES_MAX
+    with trio.move_on_after(LINGER_S):
+        while left > 0 and (data := await transport.receive()):
+            left -= len(data)
+
+
+def _status_of(failure: Exception) -> int:
+    """Return the status of a request that the client itself spoiled; raise what is no request's fault."""
+    if isinstance(failure, _BodyTooLarge):
+        return 413
+    if isinstance(failure, h11.RemoteProtocolError):
+        return failure.error_status_hint
+    raise failure
 
 
 class _HttpConnection:
@@ -89,22 +115,33 @@ class _HttpConnection:
         if not isinstance(event, h11.Request):
             return False
         self._body_bytes = 0
-        request = _Request(self, event)
-        try:
-            await self._application(self._scope(event), request.receive, request.send)
-        except _BodyTooLarge:
-            await self._respond_bare(413)
-            return False
-        except h11.RemoteProtocolError as exc:
-            await self._respond_bare(exc.error_status_hint)
-            return False
-        except (OSError, trio.ClosedResourceError, trio.TooSlowError):
-            return False
-        except Exception:
-            log.exception("http application failed", path=event.target.decode("latin-1").partition("?")[0])
-            await self._respond_bare(500)
+        status = await self._run_application(event)
+        if status is not None:
+            await self._respond_bare(status)
             return False
         return await self._is_reusable()
+
+    async def _run_application(self, event: h11.Request) -> int | None:
+        """Let the application answer; return the status that the host must answer with instead, if any.
+
+        Raises:
+            OSError, trio.ClosedResourceError, trio.TooSlowError: the connection failed.
+        """
+        request = _Request(self, event)
+        path = event.target.decode("latin-1").partition("?")[0]
+        try:
+            await self._application(self._scope(event), request.receive, request.send)
+        except Exception:
+            # What the connection made it raise is known already, however the application wrapped it.
+            if request.failure is None:
+                log.exception("http application failed", path=path)
+                return 500
+        if request.failure is not None:
+            return _status_of(request.failure)
+        if self._h11.our_state is h11.SEND_RESPONSE:
+            log.error("http application gave no response", path=path)
+            return 500
+        return None
 
     async def _is_reusable(self) -> bool:
         """Skip what is left of the body and start over, if both sides want to."""
@@ -177,24 +214,52 @@ class _HttpConnection:
         }
 
 
+_SPOILED: Final = (
+    _BodyTooLarge,
+    h11.RemoteProtocolError,
+    OSError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+)
+"""What reading a request or writing its response may raise through no fault of the application."""
+
+
 class _Request:
-    """The ASGI side of one request."""
+    """The ASGI side of one request.
+
+    Once the connection failed it every call raises that failure: frameworks answer whatever was raised in them
+    with a 500 of their own, and a client whose body was too large must learn that instead.
+    """
 
     def __init__(self, connection: _HttpConnection, event: h11.Request) -> None:
+        self.failure: Exception | None = None
         self._connection = connection
         self._is_head = event.method == b"HEAD"
         self._body_read = False
 
     async def receive(self) -> Message:
+        self._raise_failure()
         if self._body_read:
             # The response is under way: there is nothing more to hear but the client's going, which a
             # write notices as well.
             await trio.sleep_forever()
-        message = await self._connection.read_body()
+        try:
+            message = await self._connection.read_body()
+        except _SPOILED as exc:
+            self.failure = exc
+            raise
         self._body_read = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
+        self._raise_failure()
+        try:
+            await self._write(message)
+        except _SPOILED as exc:
+            self.failure = exc
+            raise
+
+    async def _write(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", []))
             await self._connection.write(h11.Response(status_code=message["status"], headers=headers))
@@ -204,3 +269,7 @@ class _Request:
                 await self._connection.write(h11.Data(data=body))
             if not message.get("more_body", False):
                 await self._connection.write(h11.EndOfMessage())
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure

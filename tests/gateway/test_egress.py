@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from livechat.gateway.egress import JOIN_BYTES_MAX, JOIN_FRAMES_MAX, LINGER_BYTES_MAX, EgressLimits, EgressStream
+from livechat.gateway.transport import Transport
 from livechat.protocol.frames import serialize_close, serialize_frame
 from tests.support.raw import masked
+from tests.support.sockets import transport_and_client
 from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
 
 CLOSE = 0x88
@@ -245,51 +247,70 @@ async def test_a_slow_consumer_gets_the_close_frame_after_what_had_begun_to_leav
 # --- the close frame ---------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
-@example(sizes=[10, 10], room=13, most=UNLIMITED, writes=True, drops=True, cancels=True)
-@example(sizes=[10, 10, 10], room=0, most=UNLIMITED, writes=True, drops=True, cancels=True)
+Pushes = list[tuple[int, int | None]]
+PUSHES = st.lists(
+    st.tuples(
+        st.sampled_from([0, 10, 200, 70_000]),
+        st.none() | st.sampled_from([0, 1, 5, 15, 300]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+"""Sizes of frames, and by how much room opens after each (None: the writer does not even get its turn)."""
+
+
+@settings(deadline=None, max_examples=150)
+@example(pushes=[(10, 5), (10, 0), (10, None)], most=UNLIMITED, writes=True, drops=True, cancelled="before")
+@example(pushes=[(10, 0), (10, None)], most=UNLIMITED, writes=True, drops=True, cancelled="never")
+@example(pushes=[(10, 0), (10, 5), (10, 0)], most=5, writes=True, drops=True, cancelled="after")
 @given(
-    sizes=st.lists(st.sampled_from([0, 10, 200, 70_000]), max_size=90),
-    room=st.integers(0, 2000),
+    pushes=PUSHES,
     most=st.sampled_from([1, 5, 1000, UNLIMITED]),
     writes=st.booleans(),
     drops=st.booleans(),
-    cancels=st.booleans(),
+    cancelled=st.sampled_from(["before", "after", "never"]),
 )
 async def test_a_close_frame_is_whole_and_last_and_tears_no_other(
-    sizes: list[int], room: int, most: int, writes: bool, drops: bool, cancels: bool
+    pushes: Pushes, most: int, writes: bool, drops: bool, cancelled: str
 ) -> None:
-    """As a connection ends: close pushed, writer cancelled wherever it is, then `finish`."""
-    egress = Egress(ScriptedTransport(room, most=most))
+    """As connections end: close pushed, the writer cancelled wherever it is, and then `finish`."""
+    egress = Egress(ScriptedTransport(0, most=most))
     async with trio.open_nursery() as nursery:
         if writes:
             nursery.start_soon(egress.stream.write_loop)
-        for number, size in enumerate(sizes):
+        for number, (size, room) in enumerate(pushes):
             egress.stream.push(frame(number, size))
-            if number % 7 == 0:
+            if room is not None:
+                egress.transport.open(room)
+                await wait_all_tasks_blocked()
+        if cancelled == "before":
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
                 await wait_all_tasks_blocked()
         begun = len(egress.transport.sent)
         egress.stream.push_close(4003, "drain", drop_queue=drops)
-        for late in (frame(999), serialize_close(1000, "")):
-            egress.stream.push(late)
-            await egress.stream.send_all(late)
-        egress.stream.push_close(4000, "too late", drop_queue=True)
         egress.transport.most = UNLIMITED
-        if not cancels:
+        if cancelled == "never":
             egress.transport.open()
             await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+    for late in (frame(999), serialize_close(1000, "")):
+        egress.stream.push(late)
+        await egress.stream.send_all(late)
+    egress.stream.push_close(4000, "too late", drop_queue=True)
     egress.transport.open()
     egress.transport.feed(b"")
     await egress.stream.finish()
     *data, close = split_frames(bytes(egress.transport.sent))
     assert close == (CLOSE, serialize_close(4003, "drain")[2:])
-    expected = [b"%d" % number + b"." * size for number, size in enumerate(sizes)]
+    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+    expected = [b"%d" % number + b"." * size for number, (size, _) in enumerate(pushes)]
     received = [payload for _, payload in data]
     assert received == expected[: len(received)]
     if not drops:
         assert received == expected
-    elif not writes:
+    elif not writes or cancelled == "before":
+        # Only what had begun to leave is ahead of the close frame.
         assert len(b"".join(map(serialized, received[:-1]))) < max(begun, 1)
 
 
@@ -435,7 +456,7 @@ async def test_frames_sent_along_with_the_head_wait_for_the_answer_to_the_handsh
     received: list[bytes] = []
 
     async def read() -> None:
-        for _ in range(3):
+        while len(received) < 3:
             received.append(await egress.stream.receive_some())
 
     nursery.start_soon(read)
@@ -485,3 +506,67 @@ async def test_to_trio_websocket_sending_never_blocks() -> None:
     await egress.stream.send_all(bytearray(frame(1)))
     await egress.stream.send_all(memoryview(frame(2)))
     assert egress.stream.queued_frames == 2
+
+
+# --- over real sockets -------------------------------------------------------------------------------------
+
+
+def ignore() -> None:
+    pass
+
+
+def over(transport: Transport) -> EgressStream:
+    return EgressStream(
+        transport, EgressLimits(UNLIMITED, UNLIMITED), received=b"", on_frames=ignore, on_overflow=ignore
+    )
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_the_last_frame_leaves_whole_with_none_after_it(tls: bool, nursery: trio.Nursery) -> None:
+    """TLS takes a frame whole and keeps what the socket has no room for; the client must not wait for that."""
+    async with transport_and_client(tls=tls, buffer_bytes=8192) as (transport, client):
+        stream = over(transport)
+        nursery.start_soon(stream.write_loop)
+        sizes = [3000] * 100 + [60_000]
+        for number, size in enumerate(sizes):
+            stream.push(frame(number, size))
+        total = len(b"".join(frame(number, size) for number, size in enumerate(sizes)))
+        received = b""
+        with trio.fail_after(5):
+            while len(received) < total:
+                received += await client.receive_some(4096)
+        assert len(split_frames(received)) == len(sizes)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_frame_sent_at_once_leaves_whole_as_well(tls: bool, nursery: trio.Nursery) -> None:
+    async with transport_and_client(tls=tls, buffer_bytes=8192) as (transport, client):
+        stream = over(transport)
+        nursery.start_soon(stream.write_loop)
+        await wait_all_tasks_blocked()
+        stream.push(frame(1, 500_000))
+        received = b""
+        with trio.fail_after(5):
+            while len(received) < len(frame(1, 500_000)):
+                received += await client.receive_some(4096)
+        assert len(split_frames(received)) == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_peer_that_is_still_sending_gets_the_close_frame(tls: bool, nursery: trio.Nursery) -> None:
+    async with transport_and_client(tls=tls) as (transport, client):
+        stream = over(transport)
+        await client.send_all(masked(0x82, b"x" * 5000))
+        await wait_all_tasks_blocked(0.005)
+        stream.push_close(4003, "server is shutting down")
+        nursery.start_soon(stream.finish)
+        await wait_all_tasks_blocked(0.005)
+        assert not stream.broken
+        received = b""
+        with trio.fail_after(5):
+            while data := await client.receive_some():
+                received += data
+        assert split_frames(received) == [(CLOSE, serialize_close(4003, "server is shutting down")[2:])]
+        await client.aclose()

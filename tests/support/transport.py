@@ -20,6 +20,7 @@ class ScriptedTransport:
     is_tls = False
     local_host = "127.0.0.1"
     peer_host = "127.0.0.1"
+    has_unsent = False
 
     def __init__(self, room: int = UNLIMITED, *, most: int = UNLIMITED) -> None:
         self.room = room
