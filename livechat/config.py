@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
+import cattrs
 import typed_settings as ts
+from typed_settings.converters import get_default_cattrs_converter, register_strlist_hook
 from typed_settings.exceptions import TsError
 
 from livechat.error import ConfigError
@@ -137,11 +139,18 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
         )
     loaders.append(ts.EnvLoader(ENV_PREFIX))
     try:
-        config = ts.load_settings(Config, loaders)
+        config = ts.load_settings(Config, loaders, converter=_converter())
     except (TsError, ValueError, TypeError) as exc:
         raise ConfigError(f"configuration: {_first_line(exc)}") from exc
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     return attrs.evolve(config, **given)
+
+
+def _converter() -> cattrs.Converter:
+    """Read lists from the environment by their commas; the default, a colon, is part of origins and of IPv6."""
+    converter = get_default_cattrs_converter()
+    register_strlist_hook(converter, sep=",")
+    return converter
 
 
 def _require_readable(file: Path) -> None:

@@ -171,13 +171,18 @@ class Connection:
         self.close(CloseCode.ABNORMAL)
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        request = await wrap_server_stream(
-            nursery,
-            self._stream,
-            message_queue_size=MESSAGES_BUFFERED,
-            max_message_size=self._settings.frame_bytes,
-            receive_buffer_size=65536,
-        )
+        with self._stream.handshake as handshake:
+            request = await wrap_server_stream(
+                nursery,
+                self._stream,
+                message_queue_size=MESSAGES_BUFFERED,
+                max_message_size=self._settings.frame_bytes,
+                receive_buffer_size=65536,
+            )
+        if handshake.cancelled_caught:
+            # trio-websocket has answered 400 and closed the stream; its wait for a request would never end.
+            self.close(CloseCode.ABNORMAL)
+            return
         credentials = credentials_untrusted(self._head, self._settings.allowed_origins)
         identity = None
         if credentials is not None:

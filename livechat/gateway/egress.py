@@ -66,6 +66,8 @@ class EgressStream(trio.abc.Stream):
         self._replay = deque(part for part in (head + end, rest) if part)
         self._head_given = False
         self._upgraded = trio.Event()
+        self.handshake = trio.CancelScope()
+        """Cancelled when trio-websocket closes the stream, which before the handshake means that it refused it."""
         self._on_frames = on_frames
         self._on_overflow = on_overflow
         self._scanner = FrameScanner()
@@ -120,6 +122,8 @@ class EgressStream(trio.abc.Stream):
                 self._writer.unpark_all()
                 return
             if sent == len(frame):
+                if self._transport.has_unsent:
+                    self._writer.unpark_all()
                 return
             if sent:
                 frame = frame[sent:]
@@ -147,8 +151,17 @@ class EgressStream(trio.abc.Stream):
         while not self.broken:
             if self._queue:
                 await self._write_some()
+            elif self._transport.has_unsent:
+                # TLS took the last frame whole, the socket did not; there may be no next one to push it on.
+                await self._flush()
             else:
                 await self._writer.park()
+
+    async def _flush(self) -> None:
+        try:
+            await self._transport.flush()
+        except (OSError, trio.ClosedResourceError):
+            self.broken = True
 
     async def _write_some(self) -> None:
         frames = 0
@@ -242,5 +255,6 @@ class EgressStream(trio.abc.Stream):
         return data
 
     async def aclose(self) -> None:
-        """Do nothing yet: the connection still has to flush the queue, and closes by `finish` and `abort`."""
+        """Only end the handshake: the connection still has to flush the queue, and closes by `finish`, `abort`."""
+        self.handshake.cancel()
         await trio.lowlevel.checkpoint()

@@ -138,4 +138,6 @@ def original_peer(head: RequestHead, peer_host: str, is_tls: bool, proxies: tupl
         ip_address(client)
     except ValueError:
         client = peer_host
-    return client, head.values("x-forwarded-proto")[-1:] == ["https"] or is_loopback(client)
+    is_https = head.values("x-forwarded-proto")[-1:] == ["https"]
+    # A proxy beside us says nothing of where its client is, so its own loopback address does not count.
+    return client, is_https or (client != peer_host and is_loopback(client))

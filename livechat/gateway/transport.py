@@ -26,6 +26,11 @@ class Transport(Protocol):
     """The peer's IP literal."""
     is_tls: bool
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether bytes that were taken still wait for room in the socket: somebody has to `flush` them."""
+        ...
+
     def send_nowait(self, data: bytes) -> int:
         """Take as many bytes as can go without waiting; return how many (0: try `send`).
 
@@ -74,6 +79,7 @@ class PlainTransport:
     """TCP."""
 
     is_tls = False
+    has_unsent = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -148,6 +154,11 @@ class TlsTransport:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = b""
         """Ciphertext the socket has not taken; new plaintext waits until it is gone."""
+
+    @property
+    def has_unsent(self) -> bool:
+        """See `Transport`."""
+        return bool(self._unsent)
 
     async def handshake(self) -> None:
         """Do the TLS handshake.

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from livechat.config import MAY_BE_ZERO, Config, StoreSettings, load_config, obtain_secret, secret_path
+from livechat.error import ConfigError
+from livechat.gateway.settings import GatewaySettings
+from livechat.handlers.limits import ChatLimits
+from livechat.media.settings import MediaSettings
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("LIVECHAT_")]:
+        monkeypatch.delenv(name)
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "livechat.toml"
+    file.write_text(text)
+    return file
+
+
+def assert_fit_for_a_terminal(error: pytest.ExceptionInfo[ConfigError]) -> None:
+    text = str(error.value)
+    assert text
+    assert text.isprintable()
+    assert len(text) < 400
+
+
+# --- where settings come from ------------------------------------------------------------------------------
+
+
+def test_without_anything_the_defaults_hold_and_are_valid() -> None:
+    config = load_config()
+    assert attrs.evolve(config, data_dir=Config().data_dir) == Config()
+    config.check()
+    config.check_secret_for(False)
+
+
+def test_the_environment_beats_the_file_and_the_flags_beat_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = toml(
+        tmp_path,
+        """
+        [livechat]
+        host = "file"
+        port = 1
+        udp_port = 1
+        [livechat.gateway]
+        drain_ms = 1
+        identify_timeout_ms = 1
+        """,
+    )
+    monkeypatch.setenv("LIVECHAT_PORT", "2")
+    monkeypatch.setenv("LIVECHAT_UDP_PORT", "2")
+    monkeypatch.setenv("LIVECHAT_GATEWAY_DRAIN_MS", "2")
+    config = load_config(file, {"udp_port": 3, "host": None})
+    assert (config.host, config.port, config.udp_port) == ("file", 2, 3)
+    assert (config.gateway.identify_timeout_ms, config.gateway.drain_ms) == (1, 2)
+    assert config.gateway.heartbeat_interval_ms == GatewaySettings().heartbeat_interval_ms
+
+
+def test_every_kind_of_setting_is_read_from_the_file(tmp_path: Path) -> None:
+    file = toml(
+        tmp_path,
+        """
+        [other]
+        ignored = true
+        [livechat]
+        data_dir = "here"
+        tls_cert = "c.pem"
+        tls_key = "k.pem"
+        log_level = "warning"
+        [livechat.gateway]
+        allowed_origins = ["https://a.example", "http://b.example:3000"]
+        trusted_proxies = ["10.0.0.0/8", "::1"]
+        [livechat.media]
+        keys_in_clear = true
+        """,
+    )
+    config = load_config(file)
+    # Paths in a file are meant from where the file is.
+    paths = (tmp_path / "here", tmp_path / "c.pem", tmp_path / "k.pem")
+    assert (config.data_dir, config.tls_cert, config.tls_key) == paths
+    assert config.log_level == "warning"
+    assert config.gateway.allowed_origins == ("https://a.example", "http://b.example:3000")
+    assert config.gateway.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert config.media.keys_in_clear is True
+
+
+def test_a_list_is_read_from_the_environment_by_its_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVECHAT_GATEWAY_ALLOWED_ORIGINS", "https://a.example,http://b.example:3000")
+    monkeypatch.setenv("LIVECHAT_GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,2001:db8::/32")
+    config = load_config()
+    assert config.gateway.allowed_origins == ("https://a.example", "http://b.example:3000")
+    assert config.gateway.trusted_proxies == ("10.0.0.0/8", "2001:db8::/32")
+    config.check()
+
+
+def test_the_secret_is_read_from_the_environment_and_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVECHAT_SECRET", "correct horse battery")
+    config = load_config()
+    assert config.secret == "correct horse battery"
+    assert "horse" not in repr(config)
+    assert "horse" not in str(config)
+    assert "horse" not in f"{config!r:>1}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not toml",
+        "[livechat]\nport = ",
+        "[livechat]\nprot = 1",
+        "[livechat.gateway]\ndrain = 1",
+        "[livechat]\nport = 'x'",
+        "[livechat]\nport = [1]",
+        "[livechat]\nlog_level = 'loud'",
+        "[livechat]\ngateway = 5",
+        "[livechat.media]\nkeys_in_clear = 'maybe'",
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(toml(tmp_path, text))
+    assert_fit_for_a_terminal(caught)
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.toml: no such file") as caught:
+        load_config(tmp_path / "missing.toml")
+    assert_fit_for_a_terminal(caught)
+    with pytest.raises(ConfigError, match=r"is a directory"):
+        load_config(tmp_path)
+
+
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    file = tmp_path / "livechat.conf"
+    file.write_text("[livechat]\nport = 5")
+    assert load_config(file).port == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "x"),
+        ("PORT", "1.5"),
+        ("LOG_FORMAT", "xml"),
+        ("GATEWAY_DRAIN_MS", ""),
+        ("MEDIA_KEYS_IN_CLEAR", "2"),
+    ],
+)
+def test_an_environment_variable_that_does_not_fit_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"LIVECHAT_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    assert_fit_for_a_terminal(caught)
+
+
+def test_a_refused_file_does_not_show_the_secret(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(toml(tmp_path, "[livechat]\nsecret = ['correct', 'horse']\nport = 'x'"))
+    assert "horse" not in str(caught.value)
+
+
+# --- what cannot work --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"port": -1}, "port: expected 0 to 65535, got -1"),
+        ({"port": 65536}, "port: expected 0 to 65535, got 65536"),
+        ({"udp_port": 70_000}, "udp_port: expected 0 to 65535, got 70000"),
+        ({"host": ""}, "host: expected a name or an IP address, got nothing"),
+        ({"tls_cert": Path("c.pem")}, "tls_cert and tls_key: expected both or neither"),
+        ({"tls_key": Path("k.pem")}, "tls_cert and tls_key: expected both or neither"),
+        ({"secret": ""}, "secret: expected some text, got nothing"),
+        ({"node_id": ""}, "node_id: expected 1 to 64 letters, digits or _ . -, got ''"),
+        ({"node_id": "a b"}, "node_id: expected 1 to 64 letters, digits or _ . -, got 'a b'"),
+        ({"node_id": "x" * 65}, "node_id: expected 1 to 64 letters"),
+        ({"node_id": "a\n"}, r"node_id: expected 1 to 64 letters, digits or _ . -, got 'a\n'"),
+        (
+            {"gateway": GatewaySettings(trusted_proxies=("10.0.0.1", "proxy.example"))},
+            "gateway.trusted_proxies: expected IP addresses or networks, got 'proxy.example'",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        attrs.evolve(Config(), **change).check()
+    assert str(caught.value).startswith(reason)
+    assert_fit_for_a_terminal(caught)
+
+
+GROUPS: dict[str, type[Any]] = {
+    "gateway": GatewaySettings,
+    "chat": ChatLimits,
+    "media": MediaSettings,
+    "store": StoreSettings,
+}
+NUMBERS = [
+    (group, field.name)
+    for group, cls in GROUPS.items()
+    for field in attrs.fields(cls)
+    if type(field.default) is int
+]
+
+
+def test_the_names_of_what_may_be_zero_are_names_of_settings() -> None:
+    assert {name for _, name in NUMBERS} >= MAY_BE_ZERO
+
+
+@pytest.mark.parametrize(("group", "name"), NUMBERS)
+def test_every_number_has_a_least_value(group: str, name: str) -> None:
+    least = 0 if name in MAY_BE_ZERO else 1
+    attrs.evolve(Config(), **{group: GROUPS[group](**{name: least})}).check()
+    with pytest.raises(ConfigError) as caught:
+        attrs.evolve(Config(), **{group: GROUPS[group](**{name: least - 1})}).check()
+    assert str(caught.value) == f"{group}.{name}: expected at least {least}, got {least - 1}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"port": 0, "udp_port": 65535},
+        {"host": "::"},
+        {"tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
+        {"node_id": "node-1.example_A"},
+        {"gateway": GatewaySettings(trusted_proxies=("10.0.0.1/8", "2001:db8::/32", "::1"))},
+    ],
+)
+def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
+    attrs.evolve(Config(), **change).check()
+
+
+# --- the shared secret -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secret", ["x", "password", "a" * 64, "abcabcabcabcabcabcabc", "123456789012345"])
+def test_a_guessable_secret_is_fit_for_loopback_only(secret: str) -> None:
+    config = Config(secret=secret)
+    config.check()
+    config.check_secret_for(True)
+    with pytest.raises(ConfigError, match=r"^secret: ") as caught:
+        config.check_secret_for(False)
+    assert_fit_for_a_terminal(caught)
+
+
+def test_the_reason_for_refusing_a_secret_does_not_show_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(secret="hunter2").check_secret_for(False)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_good_secret_and_one_that_will_be_made_are_fit_for_a_network() -> None:
+    Config(secret="abcdefgh12345678").check_secret_for(False)
+    Config(secret=None).check_secret_for(False)
+
+
+def test_a_configured_secret_is_used_and_no_file_is_made(tmp_path: Path) -> None:
+    config = Config(secret="configured", data_dir=tmp_path)
+    assert obtain_secret(config) == "configured"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_is_made_once_readable_by_its_owner_only_and_kept(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path)
+    before = os.umask(0)
+    try:
+        secret = obtain_secret(config)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(secret_path(config).stat().st_mode) == 0o600
+    assert len(secret) >= 32
+    assert obtain_secret(config) == secret
+    attrs.evolve(config, secret=secret).check_secret_for(False)
+
+
+def test_secrets_of_two_servers_differ(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert obtain_secret(Config(data_dir=tmp_path / "a")) != obtain_secret(Config(data_dir=tmp_path / "b"))
+
+
+def test_a_kept_secret_may_have_been_written_by_hand(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path)
+    secret_path(config).write_text("  by hand \n\n")
+    secret_path(config).chmod(0o400)
+    assert obtain_secret(config) == "by hand"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
+def test_a_kept_secret_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
+    config = Config(data_dir=tmp_path)
+    secret_path(config).write_text("secret of ours")
+    secret_path(config).chmod(mode)
+    with pytest.raises(ConfigError, match=rf"mode {mode:04o}\); expected 0600$") as caught:
+        obtain_secret(config)
+    assert "secret of ours" not in str(caught.value)
+    assert_fit_for_a_terminal(caught)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_an_empty_kept_secret_is_refused(tmp_path: Path, content: bytes) -> None:
+    config = Config(data_dir=tmp_path)
+    secret_path(config).write_bytes(content)
+    secret_path(config).chmod(0o600)
+    with pytest.raises(ConfigError, match=r"is empty") as caught:
+        obtain_secret(config)
+    assert_fit_for_a_terminal(caught)
+
+
+def test_a_kept_secret_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path)
+    secret_path(config).write_bytes(b"\xff\xfe\x00")
+    secret_path(config).chmod(0o600)
+    with pytest.raises(ConfigError, match=r"^cannot read ") as caught:
+        obtain_secret(config)
+    assert_fit_for_a_terminal(caught)
+
+
+def test_where_no_secret_can_be_kept_the_reason_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot write .*: no such file") as caught:
+        obtain_secret(Config(data_dir=tmp_path / "missing"))
+    assert_fit_for_a_terminal(caught)
+    secret_path(Config(data_dir=tmp_path)).mkdir()
+    with pytest.raises(ConfigError, match=r"^cannot read ") as caught:
+        obtain_secret(Config(data_dir=tmp_path))
+    assert_fit_for_a_terminal(caught)
