@@ -81,6 +81,8 @@ class Config:
                 raise ConfigError(f"{name}: expected 0 to 65535, got {port}")
         if not self.host:
             raise ConfigError("host: expected a name or an IP address, got nothing")
+        if self.advertise_host is not None and not self.advertise_host:
+            raise ConfigError("advertise_host: expected a name or an IP address, got nothing")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key: expected both or neither")
         if self.secret is not None and not self.secret:
@@ -96,18 +98,6 @@ class Config:
                 raise ConfigError(
                     f"gateway.trusted_proxies: expected IP addresses or networks, got {proxy!r}"
                 ) from None
-
-    def check_secret_for(self, addresses_are_loopback: bool) -> None:
-        """Refuse to show a guessable secret to a network.
-
-        Raises:
-            ConfigError: some address is not loopback, and the configured secret is guessable.
-        """
-        if self.secret is not None and not addresses_are_loopback and is_guessable(self.secret):
-            raise ConfigError(
-                f"secret: listening beyond loopback takes at least {SECRET_LENGTH_MIN} characters, "
-                f"{SECRET_VARIETY_MIN} of them different"
-            )
 
 
 MAY_BE_ZERO: Final = {"resume_window_ms", "drain_ms", "close_timeout_ms"}
@@ -189,6 +179,19 @@ def obtain_secret(config: Config) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(secret + "\n")
     return secret
+
+
+def check_secret(secret: str) -> None:
+    """Refuse to show a guessable secret to a network.
+
+    Raises:
+        ConfigError: it is guessable.
+    """
+    if is_guessable(secret):
+        raise ConfigError(
+            f"secret: listening beyond loopback takes at least {SECRET_LENGTH_MIN} characters, "
+            f"{SECRET_VARIETY_MIN} of them different, without a pattern"
+        )
 
 
 def secret_path(config: Config) -> Path:

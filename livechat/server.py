@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -27,8 +28,8 @@ import structlog
 import trio
 
 from livechat.cluster.backplane import MemoryBackplane
-from livechat.config import Config, obtain_secret
-from livechat.error import ConfigError
+from livechat.config import Config, check_secret, obtain_secret
+from livechat.error import ConfigError, LiveError
 from livechat.gateway import listener as tcp
 from livechat.gateway import reaper
 from livechat.gateway.connection import Connection
@@ -39,7 +40,7 @@ from livechat.handlers import lifecycle
 from livechat.handlers.auth import Authenticator, SharedSecretAuthenticator
 from livechat.handlers.node import Node
 from livechat.http.app import create_app
-from livechat.http.host import HttpHost, HttpLimits
+from livechat.http.host import HttpHost, HttpLimits, refuse
 from livechat.hub.media import MediaPeerHub
 from livechat.media import udp
 from livechat.media.plane import UdpMediaPlane
@@ -70,13 +71,29 @@ class Addresses:
 class Server:
     """A running server, as `open_server` yields it."""
 
-    def __init__(self, config: Config, node: Node, addresses: Addresses, relay: Relay) -> None:
+    def __init__(
+        self,
+        config: Config,
+        node: Node,
+        relay: Relay,
+        sockets: list[socket.socket],
+        addresses: Addresses,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.config = config
         self.addresses = addresses
+        self._listener = tcp.Listener(
+            sockets,
+            self._serve,
+            tls=tls,
+            head_timeout_s=config.gateway.head_timeout_ms / 1000,
+            connections_max=config.gateway.connections_max,
+        )
         self._node = node
         self._relay = relay
         self._fan_out = FanOut(node)
         self._connections: set[Connection] = set()
+        self._http_scopes: set[trio.CancelScope] = set()
         self._nobody_left = trio.lowlevel.ParkingLot()
         self._drain_scope = trio.CancelScope()
         self._http = HttpHost(
@@ -101,6 +118,7 @@ class Server:
         return {
             "gateway": {
                 "connections": len(self._connections),
+                "connections_accepted": self._listener.accepted,
                 "sessions": len(self._node.users),
                 "sessions_parked": sum(session.outlet is None for session in self._node.users),
                 "channels": len(self._node.channels),
@@ -122,13 +140,25 @@ class Server:
     async def _start(self) -> None:
         """Make the hubs follow the backplane, and write the leaves that a crash left unwritten."""
         self._node.backplane.subscribe(self._fan_out.deliver)
-        for channel_id, user_id in await perform(self._node.store, TransientMembers()):
-            lifecycle.leave_transient(self._node, channel_id, user_id)
+        try:
+            transient = await perform(self._node.store, TransientMembers())
+        except LiveError as exc:
+            raise ConfigError(f"the store does not answer: {exc.reason}") from exc
+        for channel_id, user_id in transient:
+            lifecycle.submit_leave(self._node, channel_id, user_id, cause="disconnect")
 
     async def _serve(self, transport: Transport, head: RequestHead | None, received: bytes) -> None:
         """Serve one accepted connection: WebSocket or HTTP, by its first request."""
         if head is None or not head.is_websocket:
-            await self._http.serve(transport, received)
+            with trio.CancelScope() as scope:
+                self._http_scopes.add(scope)
+                try:
+                    await self._http.serve(transport, received)
+                finally:
+                    self._http_scopes.discard(scope)
+            return
+        if head.upgrade_fault is not None:
+            await refuse(transport, 400, head.upgrade_fault)
             return
         connection = Connection(self._node, self.config.gateway, transport, head, received)
         self._connections.add(connection)
@@ -154,6 +184,8 @@ class Server:
                     await self._nobody_left.park()
         for connection in list(self._connections):
             connection.close(CloseCode.DRAIN)
+        for scope in self._http_scopes:
+            scope.cancel()
 
     def _end_sessions(self) -> None:
         """End what is still parked; the store's own closing then writes the leaves that this causes."""
@@ -200,7 +232,6 @@ async def open_server(
         for sock in tcp_sockets:
             stack.callback(sock.close)
         addresses = tcp.addresses(tcp_sockets)
-        config.check_secret_for(all(is_loopback(host) for host, _ in addresses))
         udp_host = addresses[0][0]
         try:
             udp_socket = stack.enter_context(udp.open_media_socket(udp_host, config.udp_port))
@@ -209,41 +240,36 @@ async def open_server(
             raise ConfigError(f"cannot listen on {udp_host}:{config.udp_port} (UDP): {reason}") from exc
         async with open_store(config) as store:
             if authenticator is None:
-                authenticator = SharedSecretAuthenticator(obtain_secret(config))
+                secret = obtain_secret(config)
+                if not all(is_loopback(host) for host, _ in addresses):
+                    check_secret(secret)
+                authenticator = SharedSecretAuthenticator(secret)
             hub = MediaPeerHub(os.urandom, peer_timeout_s=config.media.peer_timeout_ms / 1000)
             relay = Relay(hub)
             plane = UdpMediaPlane(hub, relay, udp_socket, config.advertise_host)
             node = _make_node(config, store, plane, authenticator)
-            server = Server(config, node, Addresses(addresses, plane.address), relay)
-            listener = tcp.Listener(
-                tcp_sockets,
-                server._serve,
-                tls=tls,
-                head_timeout_s=config.gateway.head_timeout_ms / 1000,
-                connections_max=config.gateway.connections_max,
-            )
+            server = Server(config, node, relay, tcp_sockets, Addresses(addresses, plane.address), tls)
             await server._start()
             try:
-                async with _run(server, listener, partial(udp.run, udp_socket, relay)):
+                async with _run(server, partial(udp.run, udp_socket, relay)):
                     yield server
             except BaseExceptionGroup as group:
                 # The nurseries are ours, so they must not show in what the caller's own block raised.
-                raise _unwrap(group) from None
+                raise _unwrap(group, nurseries=2) from None
             finally:
                 server._end_sessions()
 
 
-def _unwrap(exc: BaseException) -> BaseException:
-    """Return what a chain of groups with one member each is about."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
+def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:
+    """Take off the groups that so many nurseries put around a lone exception, and no group of its own."""
+    for _ in range(nurseries):
+        if isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+            exc = exc.exceptions[0]
     return exc
 
 
 @asynccontextmanager
-async def _run(
-    server: Server, listener: tcp.Listener, run_relay: Callable[[], Awaitable[None]]
-) -> AsyncGenerator[None]:
+async def _run(server: Server, run_relay: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Hold the nursery tree; see the module."""
     async with trio.open_nursery() as services:
         services.start_soon(reaper.run, server._node.deadlines)
@@ -253,13 +279,13 @@ async def _run(
 
             async def accept() -> None:
                 with accepting:
-                    await listener.run(connections)
+                    await server._listener.run(connections)
 
             connections.start_soon(accept)
             yield
             accepting.cancel()
             await server._drain()
-            # HTTP connections hold nothing that needs an orderly end.
+            # What has not ended by then was still at its handshake.
             connections.cancel_scope.deadline = trio.current_time() + server.config.gateway.close_timeout_ms / 1000
         services.cancel_scope.cancel()
 

@@ -8,7 +8,15 @@ from typing import Any
 import attrs
 import pytest
 
-from livechat.config import MAY_BE_ZERO, Config, StoreSettings, load_config, obtain_secret, secret_path
+from livechat.config import (
+    MAY_BE_ZERO,
+    Config,
+    StoreSettings,
+    check_secret,
+    load_config,
+    obtain_secret,
+    secret_path,
+)
 from livechat.error import ConfigError
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.limits import ChatLimits
@@ -41,7 +49,6 @@ def test_without_anything_the_defaults_hold_and_are_valid() -> None:
     config = load_config()
     assert attrs.evolve(config, data_dir=Config().data_dir) == Config()
     config.check()
-    config.check_secret_for(False)
 
 
 def test_the_environment_beats_the_file_and_the_flags_beat_both(
@@ -247,25 +254,35 @@ def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
 # --- the shared secret -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("secret", ["x", "password", "a" * 64, "abcabcabcabcabcabcabc", "123456789012345"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "x",
+        "password",
+        "a" * 64,
+        "abcabcabcabcabcabcabc",
+        "123456789012345",
+        "1234567890123456",
+        "abcdefghijklmnop",
+        "livechatlivechat",
+    ],
+)
 def test_a_guessable_secret_is_fit_for_loopback_only(secret: str) -> None:
-    config = Config(secret=secret)
-    config.check()
-    config.check_secret_for(True)
+    Config(secret=secret).check()
     with pytest.raises(ConfigError, match=r"^secret: ") as caught:
-        config.check_secret_for(False)
+        check_secret(secret)
     assert_fit_for_a_terminal(caught)
 
 
 def test_the_reason_for_refusing_a_secret_does_not_show_it() -> None:
     with pytest.raises(ConfigError) as caught:
-        Config(secret="hunter2").check_secret_for(False)
+        check_secret("hunter2")
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_good_secret_and_one_that_will_be_made_are_fit_for_a_network() -> None:
-    Config(secret="abcdefgh12345678").check_secret_for(False)
-    Config(secret=None).check_secret_for(False)
+def test_a_good_secret_is_fit_for_a_network() -> None:
+    check_secret("correct horse battery staple")
+    check_secret("9f86d081884c7d65")
 
 
 def test_a_configured_secret_is_used_and_no_file_is_made(tmp_path: Path) -> None:
@@ -284,7 +301,7 @@ def test_a_secret_is_made_once_readable_by_its_owner_only_and_kept(tmp_path: Pat
     assert stat.S_IMODE(secret_path(config).stat().st_mode) == 0o600
     assert len(secret) >= 32
     assert obtain_secret(config) == secret
-    attrs.evolve(config, secret=secret).check_secret_for(False)
+    check_secret(secret)
 
 
 def test_secrets_of_two_servers_differ(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ import structlog
 
 def configure(level: str, style: Literal["console", "json"]) -> None:
     """Log to standard error, at `level` and above, for people or for machines."""
+    # Never the frames' variables: they may hold a token or what somebody wrote.
+    plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     final: list[structlog.typing.Processor]
     if style == "json":
-        final = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        final = [structlog.processors.ExceptionRenderer(plain), structlog.processors.JSONRenderer()]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        traceback = structlog.dev.plain_traceback
+        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -14,12 +14,13 @@ left of the queue sent, within a bound, and the socket closed.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from livechat.error import (
     BackendUnavailable,
@@ -31,12 +32,13 @@ from livechat.error import (
 )
 from livechat.gateway.egress import EgressLimits, EgressStream
 from livechat.gateway.head import RequestHead, credentials_untrusted, original_peer
+from livechat.gateway.liveness import Liveness
 from livechat.gateway.replies import ReplyOrder
 from livechat.gateway.settings import GatewaySettings
 from livechat.gateway.transport import Transport
 from livechat.handlers import lifecycle
 from livechat.handlers import session as session_handlers
-from livechat.handlers.auth import Identity
+from livechat.handlers.auth import Identity, UserIdMissing
 from livechat.handlers.call import Call
 from livechat.handlers.node import Node
 from livechat.handlers.table import HANDLERS
@@ -63,10 +65,8 @@ INVALID_PACKETS_MAX: Final = 20
 INVALID_PACKETS_WINDOW_S: Final = 10.0
 """So many packets that do not parse, within so many seconds, close the connection (4503)."""
 IDENTIFY_REFUSALS_MAX: Final = 3
-ZOMBIE_FACTOR: Final = 1.5
-"""Heartbeat intervals without a complete frame after which a connection counts as dead."""
 AUTHENTICATE_TIMEOUT_S: Final = 5.0
-MESSAGES_BUFFERED: Final = 8
+MESSAGES_BUFFERED: Final = 2
 """Messages that trio-websocket reads ahead of us."""
 _SILENT_VIOLATIONS: Final = (
     CloseCode.PROTOCOL_VIOLATION,
@@ -103,15 +103,22 @@ class Connection:
             received=received,
             on_frames=self._on_frames,
             on_overflow=self._on_overflow,
+            on_violation=self.close,
+            # Whoever has not shown a token yet gets little memory; a message just past its limit still gets 1005.
+            message_bytes_max=min(settings.frame_bytes, 2 * settings.message_bytes),
         )
         self._scope: trio.CancelScope | None = None
         self._waiting_for_room = trio.lowlevel.ParkingLot()
         self._replies = ReplyOrder(self.send, self._waiting_for_room.unpark_all)
         self._identity_refusals = 0
         self._invalid_packets: deque[float] = deque(maxlen=INVALID_PACKETS_MAX)
-        self._opened_at = node.now()
-        self._heard_at = self._opened_at
-        """When the last complete frame came."""
+        self._liveness = Liveness(
+            node.now(),
+            heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
+            identify_timeout_s=settings.identify_timeout_ms / 1000,
+        )
+        self._due_at = math.inf
+        """When the node's heap calls `_on_deadline`; entries for other times are stale."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -152,18 +159,18 @@ class Connection:
             return
         self.close_code = code
         self._state = State.CLOSED
-        self._leave(code)
+        self._leave(ends_session=ends_session(code, by_peer=False))
         if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
             reason = reason or CLOSE_REASONS.get(code, "")
             self._stream.push_close(code, reason, drop_queue=code == CloseCode.SLOW_CONSUMER)
         if self._scope is not None:
             self._scope.cancel()
 
-    def _leave(self, code: int) -> None:
-        """Take the session out of every hub; park it, or end it if the code says so."""
+    def _leave(self, *, ends_session: bool) -> None:
+        """Take the session out of every hub; end it or park it."""
         session, self.session = self.session, None
         if session is not None:
-            lifecycle.connection_lost(self._node, session, resumable=not ends_session(code))
+            lifecycle.connection_lost(self._node, session, resumable=not ends_session)
 
     async def _write(self) -> None:
         await self._stream.write_loop()
@@ -189,20 +196,20 @@ class Connection:
             try:
                 identity = await self._authenticate(credentials.token, credentials.user_id)
             except LiveError as refusal:
-                status = 401 if isinstance(refusal, InvalidToken) else 503
-                await request.reject(status, body=f"{refusal.code} {refusal.reason}\n".encode())
-                self.close_code = CloseCode.ABNORMAL
-                return
+                # RESUME will tell by its session whose it is, so there the token alone is enough.
+                if not (credentials.awaits_resume and isinstance(refusal, UserIdMissing)):
+                    await self._reject(request, refusal)
+                    return
         subprotocol = next((name for name in request.proposed_subprotocols if name in CODECS), None)
         if subprotocol is not None:
             self._codec = CODECS[subprotocol]
         ws = await request.accept(subprotocol=subprotocol)
         self._is_open = True
         self._hello()
-        self._node.deadlines.schedule(self._next_deadline(), self._on_deadline)
+        self._watch_deadline()
         try:
             if credentials is not None and identity is not None and not credentials.awaits_resume:
-                await self._begin(Packet(Op.IDENTIFY, None), Identify(credentials.token), identity)
+                await self._begin(self._call(Packet(Op.IDENTIFY, None)), identity)
             await self._converse(ws)
         except ConnectionClosed:
             closed = ws.closed
@@ -212,12 +219,18 @@ class Connection:
             else:
                 self._ended_by_peer(code)
 
+    async def _reject(self, request: WebSocketRequest, refusal: LiveError) -> None:
+        """Answer an upgrade whose token is not good with an HTTP status instead."""
+        status = 401 if isinstance(refusal, InvalidToken) else 503
+        await request.reject(status, body=f"{refusal.code} {refusal.reason}\n".encode())
+        self.close_code = CloseCode.ABNORMAL
+
     def _ended_by_peer(self, code: int) -> None:
         """Note that the client closed; trio-websocket has put its answer into the queue."""
         if self.close_code is None:
             self.close_code = code
             self._state = State.CLOSED
-            self._leave(code)
+            self._leave(ends_session=ends_session(code, by_peer=True))
 
     def _hello(self) -> None:
         settings = self._settings
@@ -231,25 +244,32 @@ class Connection:
         )
         self.send(Outgoing(Op.HELLO, hello))
 
-    # --- deadlines: one entry in the node's heap, for IDENTIFY and for zombies ------------------------
+    # --- deadlines: one entry in the node's heap, moved only when it would come too late -----------------
 
-    def _next_deadline(self) -> float:
-        silent = self._heard_at + ZOMBIE_FACTOR * self._settings.heartbeat_interval_ms / 1000
-        if self.session is None:
-            return min(silent, self._opened_at + self._settings.identify_timeout_ms / 1000)
-        return silent
+    def _watch_deadline(self) -> None:
+        deadline, _ = self._liveness.deadline()
+        if deadline < self._due_at:
+            self._due_at = deadline
+            self._node.deadlines.schedule(deadline, self._on_deadline)
 
     def _on_deadline(self, now: float) -> float | None:
-        if self.close_code is not None:
+        if self.close_code is not None or now < self._due_at:
             return None
-        deadline = self._next_deadline()
+        deadline, code = self._liveness.deadline()
         if deadline > now:
+            self._due_at = deadline
             return deadline
-        self.close(CloseCode.IDENTIFY_TIMEOUT if self.session is None else CloseCode.HEARTBEAT_TIMEOUT)
+        self.close(code)
         return None
 
+    def _watch_token(self, expires_at: int | None) -> None:
+        node = self._node
+        token_by = None if expires_at is None else node.now() + (expires_at - node.now_ms()) / 1000
+        self._liveness.identified(token_by)
+        self._watch_deadline()
+
     def _on_frames(self) -> None:
-        self._heard_at = self._node.now()
+        self._liveness.heard(self._node.now())
 
     # --- out --------------------------------------------------------------------------------------
 
@@ -271,6 +291,8 @@ class Connection:
             if packet is not None:
                 if packet.op == Op.IDENTIFY:
                     await self._identify(packet)
+                    self._liveness.answered(self._node.now())
+                    self._watch_deadline()
                 else:
                     self._handle(packet)
             while len(self._replies) >= self._settings.requests_in_flight:
@@ -310,6 +332,8 @@ class Connection:
             next_state(self._state, packet.op)
             request = request_untrusted(packet)
             HANDLERS[packet.op](call, request)
+            if packet.op == Op.RESUME:
+                self._liveness.extend(self._node.now())
         except ProtocolError as refusal:
             call.fail(refusal)
             self._count_invalid()
@@ -335,6 +359,7 @@ class Connection:
 
     async def _identify(self, packet: Packet) -> None:
         call = self._call(packet)
+        self._liveness.asked(self._node.now())
         try:
             request = request_untrusted(packet)
             assert isinstance(request, Identify)
@@ -350,17 +375,15 @@ class Connection:
                 if self._identity_refusals >= IDENTIFY_REFUSALS_MAX:
                     self.close(CloseCode.AUTHENTICATION_FAILED)
             return
-        await self._begin_call(call, request, identity)
+        await self._begin(call, identity)
 
-    async def _begin(self, packet: Packet, request: Identify, identity: Identity) -> None:
-        await self._begin_call(self._call(packet), request, identity)
-
-    async def _begin_call(self, call: Call, request: Identify, identity: Identity) -> None:
+    async def _begin(self, call: Call, identity: Identity) -> None:
         try:
             if self.session is not None:
                 session_handlers.renew(call, identity)
+                self._watch_token(identity.expires_at)
             else:
-                session_handlers.begin(call, request, identity)
+                session_handlers.begin(call, identity)
         except LiveError as refusal:
             call.fail(refusal)
         # What follows may need the session, so it waits for READY.
@@ -370,7 +393,7 @@ class Connection:
     async def _authenticate(self, token: str, user_id: str | None) -> Identity:
         try:
             with trio.fail_after(AUTHENTICATE_TIMEOUT_S):
-                return await self._node.authenticator.authenticate(token, user_id)
+                identity = await self._node.authenticator.authenticate(token, user_id)
         except LiveError:
             raise
         except trio.TooSlowError:
@@ -379,6 +402,9 @@ class Connection:
             # An embedder's authenticator failed; that is no proof of anything.
             log.exception("authenticator failed")
             raise BackendUnavailable("authentication failed for an internal reason") from None
+        if identity.expires_at is not None and identity.expires_at <= self._node.now_ms():
+            raise InvalidToken("token: expired")
+        return identity
 
     def activate(self, session: Session) -> bool:
         """Attach a session; False if this connection has ended meanwhile."""
@@ -386,5 +412,7 @@ class Connection:
             return False
         session.outlet = self
         self.session = session
-        self._state = State.ACTIVE
+        self._state = next_state(self._state, Op.IDENTIFY)
+        self._stream.message_bytes_max = self._settings.frame_bytes
+        self._watch_token(session.expires_at)
         return True

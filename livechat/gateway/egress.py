@@ -22,10 +22,16 @@ import trio
 from livechat.gateway.head import END_OF_HEAD
 from livechat.gateway.transport import Transport
 from livechat.protocol.frames import CLOSE_HEAD, FrameScanner, serialize_close
+from livechat.protocol.opcodes import CloseCode
 
 JOIN_FRAMES_MAX: Final = 64
 JOIN_BYTES_MAX: Final = 262_144
 """How much the writer joins into one send."""
+FRAMES_AT_ONCE: Final = 64
+"""Frames given to trio-websocket before other tasks get their turn: it handles pongs, pings and fragments
+without a checkpoint, and 64 KiB may hold ten thousand of them."""
+FRAGMENTS_MAX: Final = 4096
+"""Frames that one message may come in; empty ones would grow no other count."""
 LINGER_BYTES_MAX: Final = 1 << 20
 """How much a closing connection still reads before it is cut."""
 
@@ -49,6 +55,8 @@ class EgressStream(trio.abc.Stream):
         received: what was read already, and is to be read again.
         on_frames: called when complete frames have come from the client.
         on_overflow: called when the client has become a slow consumer.
+        on_violation: called when the client announces a message that is too large or too fragmented.
+        message_bytes_max: the largest message; may be changed later.
     """
 
     def __init__(
@@ -59,19 +67,23 @@ class EgressStream(trio.abc.Stream):
         received: bytes,
         on_frames: Callable[[], None],
         on_overflow: Callable[[], None],
+        on_violation: Callable[[CloseCode], None],
+        message_bytes_max: int,
     ) -> None:
         self._transport = transport
         self._limits = limits
         head, end, rest = received.partition(END_OF_HEAD)
-        self._replay = deque(part for part in (head + end, rest) if part)
-        self._head_given = False
+        self._head: bytes | None = head + end
+        self._held = rest
+        """Read from the transport, and not yet given to trio-websocket."""
+        self.message_bytes_max = message_bytes_max
         self._upgraded = trio.Event()
         self.handshake = trio.CancelScope()
         """Cancelled when trio-websocket closes the stream, which before the handshake means that it refused it."""
         self._on_frames = on_frames
         self._on_overflow = on_overflow
+        self._on_violation = on_violation
         self._scanner = FrameScanner()
-        self._scanner.feed(rest)
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._pinned = 0
@@ -238,20 +250,34 @@ class EgressStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return bytes from the client; empty at the end of the stream."""
-        if self._head_given:
-            # wsproto takes no frames before the handshake is answered; some clients send them at once.
-            await self._upgraded.wait()
-        self._head_given = True
-        if self._replay:
+        if self._head is not None:
             await trio.lowlevel.checkpoint()
-            return self._replay.popleft()
-        try:
-            data = await self._transport.receive()
-        except OSError as exc:
-            self.broken = True
-            raise trio.BrokenResourceError("the connection failed") from exc
-        if data and self._scanner.feed(data):
+            head, self._head = self._head, None
+            return head
+        # wsproto takes no frames before the handshake is answered; some clients send them at once.
+        await self._upgraded.wait()
+        if self._held:
+            await trio.lowlevel.checkpoint()
+        else:
+            try:
+                self._held = await self._transport.receive()
+            except OSError as exc:
+                self.broken = True
+                raise trio.BrokenResourceError("the connection failed") from exc
+        return self._take_frames()
+
+    def _take_frames(self) -> bytes:
+        """Take the next few frames, or what has come of one, from what was received."""
+        scanner = self._scanner
+        frames_before = scanner.frames
+        size = scanner.scan(self._held, FRAMES_AT_ONCE)
+        data, self._held = self._held[:size], self._held[size:]
+        if scanner.frames > frames_before:
             self._on_frames()
+        if scanner.message_bytes > self.message_bytes_max:
+            self._on_violation(CloseCode.MESSAGE_TOO_BIG)
+        elif scanner.fragments > FRAGMENTS_MAX:
+            self._on_violation(CloseCode.PROTOCOL_ABUSE)
         return data
 
     async def aclose(self) -> None:

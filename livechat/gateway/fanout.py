@@ -70,14 +70,12 @@ class FanOut:
     def _admit(self, event: ChannelEvent, facts: ChannelFacts) -> None:
         """Subscribe all sessions of a new member, not only the one that joined."""
         user_id = event.member.user_id
-        sessions = self._node.users.sessions_of(user_id)
-        if not sessions:
+        if not self._node.users.sessions_of(user_id):
             return
         assert event.seq is not None
         self._node.channels.admit(user_id, facts, event.seq)
-        for session in sessions:
-            if session.outlet is not None:
-                self._node.channels.subscribe(session, facts.channel_id)
+        for session in self._node.users.live_sessions_of(user_id):
+            self._node.channels.subscribe(session, facts.channel_id)
 
     def _remove(self, channel_id: ChannelId, user_id: UserId) -> None:
         node = self._node

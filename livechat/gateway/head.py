@@ -5,6 +5,7 @@ It must not answer or refuse: malformed heads go to the HTTP side, whose parser 
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 
 HEAD_BYTES_MAX: Final = 16_384
+WEBSOCKET_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 QUERY_FIELDS_MAX: Final = 64
 END_OF_HEAD: Final = b"\r\n\r\n"
 WEBSOCKET_PATH: Final = "/ws"
@@ -23,9 +25,11 @@ class RequestHead:
     """A request line and its headers."""
 
     method: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
+    target: str = attrs.field(repr=False)
+    """May hold a token, as the headers may; so neither shows in a repr."""
+    headers: tuple[tuple[str, str], ...] = attrs.field(repr=False)
     """Names in lower case, in order of appearance."""
+    version: str = "HTTP/1.1"
 
     @property
     def path(self) -> str:
@@ -46,6 +50,23 @@ class RequestHead:
         """Whether this asks for the gateway: GET /ws with an upgrade (RFC 6455, section 4.1)."""
         upgrades = [value.lower() for value in self.values("upgrade")]
         return self.method == "GET" and self.path == WEBSOCKET_PATH and "websocket" in upgrades
+
+    @property
+    def upgrade_fault(self) -> str | None:
+        """What is wrong with an upgrade that a lenient parser would let through; None: nothing.
+
+        The rest of RFC 6455, section 4.2.1, is wsproto's to check.
+        """
+        keys = [value for name, value in self.headers if name == "sec-websocket-key"]
+        if self.version != "HTTP/1.1":
+            return "expected HTTP/1.1"
+        if not all(name.isascii() and value.isascii() for name, value in self.headers):
+            return "expected headers in ASCII"
+        if self.values("transfer-encoding") or any(length != "0" for length in self.values("content-length")):
+            return "expected no body"
+        if len(keys) != 1 or WEBSOCKET_KEY.fullmatch(keys[0]) is None:
+            return "expected one Sec-WebSocket-Key of 16 bytes in base64"
+        return None
 
 
 @attrs.frozen
@@ -75,7 +96,7 @@ def parse_head_untrusted(data: bytes) -> RequestHead | None:
         urlsplit(parts[1])
     except ValueError:
         return None
-    return RequestHead(parts[0], parts[1], tuple(headers))
+    return RequestHead(parts[0], parts[1], tuple(headers), parts[2])
 
 
 def credentials_untrusted(head: RequestHead, allowed_origins: tuple[str, ...]) -> UpgradeCredentials | None:
@@ -84,7 +105,7 @@ def credentials_untrusted(head: RequestHead, allowed_origins: tuple[str, ...]) -
     A browser sends cookies along with whatever page opens the socket; so its origin must be one of ours.
     """
     try:
-        query = parse_qs(urlsplit(head.target).query, max_num_fields=QUERY_FIELDS_MAX)
+        query = parse_qs(urlsplit(head.target).query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
         return None
     token = next(iter(query.get("token", ())), None)

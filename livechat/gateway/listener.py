@@ -7,6 +7,7 @@ while accepting; everything else is a bug and ends the server loudly.
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,21 @@ ACCEPT_AT_ONCE: Final = 64
 """Connections accepted before other tasks get their turn."""
 OVERLOAD_PAUSE_S: Final = 0.1
 OVERLOAD_ERRNOS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+OVERLOAD_LOG_INTERVAL_S: Final = 60.0
+PASSING_ERRNOS: Final = {
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+    errno.ECONNABORTED,
+}
+"""What a connection suffered before it was accepted; accept(2) says to go on as if it had never come."""
 
 ServeHead = Callable[[Transport, RequestHead | None, bytes], Awaitable[None]]
 """Serves a connection whose first request's head was read: (transport, head if it parses, bytes read)."""
@@ -96,6 +112,8 @@ class Listener:
         self._head_timeout_s = head_timeout_s
         self._room = trio.Semaphore(connections_max)
         self.accepted = 0
+        """Connections so far."""
+        self._log_after = -math.inf
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; then the sockets are closed.
@@ -125,14 +143,20 @@ class Listener:
                     if isinstance(exc, BlockingIOError):
                         break
                     if exc.errno in OVERLOAD_ERRNOS:
-                        log.warning("cannot accept", error=exc.strerror)
+                        self._log_overload(exc)
                         await trio.sleep(OVERLOAD_PAUSE_S)
                         break
-                    if exc.errno == errno.ECONNABORTED:
+                    if exc.errno in PASSING_ERRNOS:
                         continue
                     raise
                 self.accepted += 1
                 connections.start_soon(self._serve, sock)
+
+    def _log_overload(self, exc: OSError) -> None:
+        now = trio.current_time()
+        if now >= self._log_after:
+            self._log_after = now + OVERLOAD_LOG_INTERVAL_S
+            log.warning("cannot accept", error=exc.strerror)
 
     async def _serve(self, sock: socket.socket) -> None:
         transport: Transport | None = None
@@ -140,6 +164,9 @@ class Listener:
             transport = await self._open(sock)
             if transport is not None:
                 await self._dispatch(transport)
+        except Exception:
+            # The outermost boundary of one connection: a bug in serving it must not reach the others.
+            log.exception("connection failed")
         finally:
             if transport is None:
                 sock.close()
@@ -172,6 +199,9 @@ class Listener:
                 received = await _read_head(transport)
         except (OSError, trio.TooSlowError):
             return
+        if received.find(END_OF_HEAD) > HEAD_BYTES_MAX:
+            # It came in one piece with its end; cut off there, it is refused like any other that is too long.
+            received = received[: HEAD_BYTES_MAX + 1]
         if received:
             await self._serve_head(transport, parse_head_untrusted(received), received)
 

@@ -38,7 +38,7 @@ class GatewaySettings:
     http_body_bytes: int = 1_048_576
     """A larger HTTP request body is refused (413)."""
     http_idle_ms: int = 30_000
-    """How long an HTTP connection may wait between requests, and for the parts of one."""
+    """Within it an HTTP connection's next request must come, and within it again its body."""
     allowed_origins: tuple[str, ...] = ()
     """Browser origins from which the token cookie is accepted."""
     trusted_proxies: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ It must not touch sessions; it only turns credentials into an identity or refuse
 from __future__ import annotations
 
 from hmac import compare_digest
+from itertools import pairwise
 from typing import Final, Protocol
 
 import attrs
@@ -25,6 +26,10 @@ class Identity:
     user_id: UserId
     expires_at: int | None = None
     """Milliseconds since 1970; None: never."""
+
+
+class UserIdMissing(InvalidToken):
+    """The token is right, but does not say who its holder is; a client that will RESUME need not say it either."""
 
 
 class Authenticator(Protocol):
@@ -58,12 +63,18 @@ class SharedSecretAuthenticator:
         if not compare_digest(token.encode("utf-8", "surrogatepass"), self._secret):
             raise InvalidToken("token: not the secret of this server")
         if user_id is None:
-            raise InvalidToken("user_id: required with a shared secret")
+            raise UserIdMissing("user_id: required with a shared secret")
         if ID_PATTERN.fullmatch(user_id) is None:
             raise InvalidToken("user_id: expected 1 to 64 letters, digits or _ . : @ -")
         return Identity(UserId(user_id))
 
 
 def is_guessable(secret: str) -> bool:
-    """Tell whether a secret is too short or too uniform to be shown to a network."""
-    return len(secret) < SECRET_LENGTH_MIN or len(set(secret)) < SECRET_VARIETY_MIN
+    """Tell whether a secret is too short, too uniform or too regular to be shown to a network."""
+    if len(secret) < SECRET_LENGTH_MIN or len(set(secret)) < SECRET_VARIETY_MIN:
+        return True
+    # "livechatlivechat" is found in itself, shifted, when written twice.
+    if secret in (secret + secret)[1:-1]:
+        return True
+    steps = sum(abs(ord(one) - ord(other)) <= 1 for one, other in pairwise(secret))
+    return steps * 2 > len(secret)

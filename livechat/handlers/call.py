@@ -22,6 +22,7 @@ from livechat.protocol import outgoing
 from livechat.protocol.codec import RequestId
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.types import SessionId
 from livechat.store.base import Operation, Outcome
 
 T = TypeVar("T")
@@ -55,6 +56,8 @@ class Call:
     request_id: RequestId | None
     answer: Callable[[Outgoing | None], None]
     """Takes the one reply, or None when the request succeeds in silence. Later calls are ignored."""
+    is_late: bool = False
+    """The client was told RETRY before the commit proved good: it knows nothing of the outcome."""
     nonce: str | None = None
     """Repeated on an ERROR, so that a client can tell which message was refused."""
 
@@ -63,6 +66,11 @@ class Call:
         """The session that asked; only for handlers of ops that need one."""
         assert self.session_or_none is not None
         return self.session_or_none
+
+    @property
+    def origin(self) -> SessionId | None:
+        """The session that need not hear the request's own event, for it gets the ACK; None if it does not."""
+        return None if self.is_late else self.session.session_id
 
     def ack(self, data: Any) -> None:
         """Answer with ACK."""
@@ -80,11 +88,20 @@ class Call:
         """Answer with ERROR."""
         self.answer(outgoing.error(refusal, self.op, self.request_id, self.nonce))
 
-    def submit(self, operation: Operation[T], committed: Callable[[T], None]) -> None:
+    def submit(
+        self,
+        operation: Operation[T],
+        committed: Callable[[T], None],
+        *,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
         """Hand an operation to the store; `committed` runs right after its commit, in commit order.
 
         If the store answers with an error, that is the reply. After a commit of unknown outcome
         `committed` may still run, once the commit proves good; its `ack` then goes nowhere.
+
+        Args:
+            settled: runs last, whatever the outcome.
 
         Raises:
             Overloaded: too many operations wait.
@@ -92,6 +109,7 @@ class Call:
         """
 
         def done(outcome: Outcome[T]) -> None:
+            self.is_late = outcome.late
             try:
                 committed(outcome.unwrap())
             except LiveError as refusal:
@@ -100,5 +118,6 @@ class Call:
                 # A bug in one handler must neither leave its client waiting nor reach the other operations.
                 log.exception("handler failed", op=self.op)
                 self.fail(InternalError("internal error"))
+            settled()
 
         self.node.store.submit(operation, done)

@@ -52,18 +52,17 @@ def join(call: Call, request: ChannelJoin) -> None:
     """Op 11 → ACK ChannelJoined: become a member if not one yet, and take up voice if asked for.
 
     Raises:
-        AlreadyInChannel: this session joined before and asks for no new voice.
+        AlreadyInChannel: this session joined before and asks for no new voice. Found out only in commit order: a
+            LEAVE of the same session may still be on its way.
         MediaNotPossible: voice is asked for in a way that cannot be had; nothing was joined.
         SsrcInUse: the client insists on an ssrc that another peer has.
     """
     session, node = call.session, call.node
     plan = voice.plan(call, request)
-    if plan is None and request.channel_id in session.joined:
-        raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
 
     def committed(joined: store.Joined) -> None:
-        if session.outlet is None:
-            _joined_without_connection(call, joined)
+        if session.outlet is None or call.is_late:
+            _joined_unattended(call, joined)
             return
         if plan is None and request.channel_id in session.joined:
             raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
@@ -74,8 +73,10 @@ def join(call: Call, request: ChannelJoin) -> None:
             try:
                 peer, replaced = voice.begin(node, session, plan)
             except SsrcInUse:
-                # Taken since `plan` looked. The membership is committed, so the others must hear of it.
+                # Taken since `plan` looked. A refused request changes nothing, so the membership is undone.
                 _publish_join(call, joined, None)
+                if joined.created:
+                    lifecycle.submit_leave(node, request.channel_id, session.user_id, cause="refused")
                 raise
         session.joined.add(request.channel_id)
         call.ack(
@@ -89,18 +90,22 @@ def join(call: Call, request: ChannelJoin) -> None:
         )
         if replaced is not None:
             cause = "rejoined" if replaced.session_id == session.session_id else "moved"
-            voice.publish_end(node, replaced, cause, origin=session)
+            voice.publish_end(node, replaced, cause, origin=call.origin)
         _publish_join(call, joined, peer)
 
     call.submit(store.JoinChannel(request.channel_id, session.user_id, node.now_ms()), committed)
 
 
-def _joined_without_connection(call: Call, joined: store.Joined) -> None:
-    """Finish a join whose connection ended before the commit: the membership stands, voice is not begun."""
+def _joined_unattended(call: Call, joined: store.Joined) -> None:
+    """Finish a join whose client cannot get the ACK: the membership stands, voice is not begun.
+
+    Its connection ended before the commit, or it was told RETRY before the commit proved good. In the second
+    case it hears the `join` like everybody else.
+    """
     _publish_join(call, joined, None)
     user_id = call.session.user_id
     if not joined.channel.durable and not call.node.users.sessions_of(user_id):
-        lifecycle.leave_transient(call.node, joined.channel.channel_id, user_id)
+        lifecycle.submit_leave(call.node, joined.channel.channel_id, user_id, cause="disconnect")
 
 
 def _publish_join(call: Call, joined: store.Joined, peer: MediaPeer | None) -> None:
@@ -114,7 +119,7 @@ def _publish_join(call: Call, joined: store.Joined, peer: MediaPeer | None) -> N
         member=events.Member(session.user_id, None if peer is None else peer.egress_ssrc),
         seq=joined.message.seq if joined.message is not None else None,
     )
-    call.node.backplane.publish(ChannelNotice(event, session.session_id, views.facts(joined.channel)))
+    call.node.backplane.publish(ChannelNotice(event, call.origin, views.facts(joined.channel)))
 
 
 def active_members(node: Node, channel_id: ChannelId) -> list[events.Member]:
@@ -131,7 +136,7 @@ def leave(call: Call, request: ChannelLeave) -> None:
 
     def committed(left: store.Left) -> None:
         call.ack(events.ChannelRef(request.channel_id))
-        lifecycle.publish_leave(call.node, left, session.user_id, origin=session)
+        lifecycle.publish_leave(call.node, left, session.user_id, origin=call.origin)
 
     call.submit(store.LeaveChannel(request.channel_id, session.user_id, call.node.now_ms()), committed)
 
@@ -149,7 +154,7 @@ def update(call: Call, request: ChannelUpdate) -> None:
             actor_id=session.user_id,
             channel=events.ChannelChange(row.channel_name, row.capacity, row.private, row.max_speakers),
         )
-        call.node.backplane.publish(ChannelNotice(event, session.session_id, views.facts(row)))
+        call.node.backplane.publish(ChannelNotice(event, call.origin, views.facts(row)))
 
     call.submit(
         store.UpdateChannel(
@@ -177,7 +182,7 @@ def delete(call: Call, request: ChannelDelete) -> None:
             member=events.Member(session.user_id, None),
             actor_id=session.user_id,
         )
-        call.node.backplane.publish(ChannelNotice(event, session.session_id))
+        call.node.backplane.publish(ChannelNotice(event, call.origin))
 
     call.submit(
         store.DeleteChannel(request.channel_id, session.user_id, admin=False, now_ms=call.node.now_ms()),

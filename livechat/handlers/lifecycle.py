@@ -9,36 +9,32 @@ It must not wait: whatever way a connection ends, one call of `connection_lost` 
 
 from __future__ import annotations
 
-import structlog
-
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import LiveError, Overloaded
 from livechat.handlers import voice
 from livechat.handlers.node import Node
 from livechat.hub.users import Session, SessionState
 from livechat.protocol.events import ChannelEvent, Member
-from livechat.protocol.types import ChannelId, UserId
+from livechat.protocol.types import ChannelId, SessionId, UserId
 from livechat.store.base import LeaveChannel, Left, Outcome
-
-log = structlog.get_logger("livechat.sessions")
 
 LEAVE_RETRY_S = 5.0
 """How long to wait before a leave that the store refused is tried again."""
 
 
-def make_room(node: Node, user_id: UserId) -> None:
-    """End the user's oldest parked session if the user has as many sessions as allowed.
+def session_to_displace(node: Node, user_id: UserId) -> Session | None:
+    """Return the session that must end for a new one of the user; None if there is room.
 
     Raises:
-        Overloaded: all of them are alive.
+        Overloaded: the user has as many sessions as allowed, and none of them is parked.
     """
     sessions = node.users.sessions_of(user_id)
     if len(sessions) < node.limits.sessions_per_user:
-        return
+        return None
     parked = [session for session in sessions if session.parked_at is not None]
     if not parked:
         raise Overloaded(f"user_id: has {len(sessions)} sessions, the most allowed")
-    end_session(node, min(parked, key=lambda session: session.parked_at or 0.0), "replaced")
+    return min(parked, key=lambda session: session.parked_at or 0.0)
 
 
 def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
@@ -48,13 +44,8 @@ def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
     if not resumable or node.resume_window_s <= 0:
         end_session(node, session, "disconnect")
         return
-    for channel_id in node.channels.channels_of(session):
-        channel = node.channels.get(channel_id)
-        assert channel is not None
-        session.cursors[channel_id] = channel.last_seq
     node.channels.detach(session)
     node.users.park(session, node.now())
-    log.debug("session parked", user_id=session.user_id)
 
     def window_over(_now: float) -> None:
         if session.state is SessionState.PARKED:
@@ -68,9 +59,26 @@ def end_session(node: Node, session: Session, cause: str) -> None:
     node.channels.detach(session)
     for peer in list(node.media.hub.of_session(session.session_id)):
         voice.end(node, peer, cause)
-    user_id = session.user_id
-    if not node.users.end(session):
-        return
+    if node.users.end(session) and not node.users.is_arriving(session.user_id):
+        depart(node, session.user_id)
+
+
+def begin_arrival(node: Node, user_id: UserId) -> None:
+    """Note that a session of the user is being opened: until `end_arrival` nobody takes the user for gone."""
+    node.users.arriving[user_id] += 1
+
+
+def end_arrival(node: Node, user_id: UserId) -> None:
+    """Note that a session of the user was opened, or that opening it failed."""
+    node.users.arriving[user_id] -= 1
+    if not node.users.arriving[user_id]:
+        del node.users.arriving[user_id]
+        if not node.users.sessions_of(user_id):
+            depart(node, user_id)
+
+
+def depart(node: Node, user_id: UserId) -> None:
+    """Forget a user without sessions, and end the memberships that live no longer than those."""
     transient = [
         channel_id
         for channel_id in node.channels.memberships(user_id)
@@ -78,16 +86,15 @@ def end_session(node: Node, session: Session, cause: str) -> None:
     ]
     node.channels.forget_user(user_id)
     for channel_id in transient:
-        leave_transient(node, channel_id, user_id)
-    log.debug("session ended", user_id=user_id, cause=cause)
+        submit_leave(node, channel_id, user_id, cause="disconnect")
 
 
-def leave_transient(node: Node, channel_id: ChannelId, user_id: UserId) -> None:
-    """Write the leave of a member whose last session ended, in a channel that is not durable."""
+def submit_leave(node: Node, channel_id: ChannelId, user_id: UserId, *, cause: str) -> None:
+    """End a membership on the server's own account, and go on trying while the store fails."""
 
     def done(outcome: Outcome[Left]) -> None:
         if outcome.value is not None:
-            publish_leave(node, outcome.value, user_id, cause="disconnect")
+            publish_leave(node, outcome.value, user_id, cause=cause)
         elif outcome.error is not None and outcome.error.retryable:
             node.deadlines.schedule(node.now() + LEAVE_RETRY_S, again)
         # Any other refusal means that the channel or the membership is gone already.
@@ -95,17 +102,17 @@ def leave_transient(node: Node, channel_id: ChannelId, user_id: UserId) -> None:
     def again(_now: float) -> None:
         # Who came back in the meantime is a member again, as before.
         if not node.users.sessions_of(user_id):
-            leave_transient(node, channel_id, user_id)
+            submit_leave(node, channel_id, user_id, cause=cause)
 
     try:
-        node.store.submit(LeaveChannel(channel_id, user_id, node.now_ms(), "disconnect"), done)
+        node.store.submit(LeaveChannel(channel_id, user_id, node.now_ms(), cause), done)
     except LiveError:
         # Overloaded: later. Closing: the next start writes the leaves that are missing.
         node.deadlines.schedule(node.now() + LEAVE_RETRY_S, again)
 
 
 def publish_leave(
-    node: Node, left: Left, user_id: UserId, *, cause: str | None = None, origin: Session | None = None
+    node: Node, left: Left, user_id: UserId, *, cause: str | None = None, origin: SessionId | None = None
 ) -> None:
     """Tell a channel that somebody left it; voice and hubs follow on delivery."""
     peer = node.media.hub.of(left.channel.channel_id, user_id)
@@ -116,4 +123,4 @@ def publish_leave(
         seq=left.message.seq,
         cause=cause,
     )
-    node.backplane.publish(ChannelNotice(event, None if origin is None else origin.session_id))
+    node.backplane.publish(ChannelNotice(event, origin))

@@ -33,6 +33,10 @@ class MediaPlane(Protocol):
         """Return what to tell a client that reached the gateway at `local_host`: (host, UDP port)."""
         ...
 
+    def reachable(self, address: Address) -> Address | None:
+        """Return an IP address in the form in which the relay sends to it; None if it cannot."""
+        ...
+
     def open(self, peer: MediaPeer) -> None:
         """Begin to relay for a peer that was added to the hub."""
         ...

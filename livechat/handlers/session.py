@@ -13,7 +13,7 @@ from livechat.handlers.node import new_session_id
 from livechat.hub.users import Session
 from livechat.protocol.events import InvalidSession, Ready, TokenRenewed
 from livechat.protocol.opcodes import Op
-from livechat.protocol.requests import Heartbeat, Identify, Resume
+from livechat.protocol.requests import Heartbeat, Resume
 from livechat.store.base import LoadUser, MemberState
 
 
@@ -22,26 +22,26 @@ def heartbeat(call: Call, _request: Heartbeat) -> None:
     call.reply(Op.HEARTBEAT_ACK, None)
 
 
-def begin(call: Call, request: Identify, identity: Identity) -> None:
+def begin(call: Call, identity: Identity) -> None:
     """Op 3, once the token is proven: open a session, subscribe it, answer READY."""
     node = call.node
     if node.draining:
         raise ShuttingDown("this server is shutting down")
 
     def loaded(states: tuple[MemberState, ...]) -> None:
-        lifecycle.make_room(node, identity.user_id)
+        displaced = lifecycle.session_to_displace(node, identity.user_id)
         session = Session(
             session_id=new_session_id(),
             user_id=identity.user_id,
             created_at=node.now(),
-            device=request.device,
-            priority=request.priority,
             expires_at=identity.expires_at,
         )
         # The connection may have ended while the store was asked; then there is nothing to begin.
         if not call.caller.activate(session):
             return
         node.users.add(session)
+        if displaced is not None:
+            lifecycle.end_session(node, displaced, "replaced")
         for state in states:
             node.channels.admit(session.user_id, views.facts(state.channel), state.channel.last_seq)
             node.channels.subscribe(session, state.channel.channel_id)
@@ -56,7 +56,9 @@ def begin(call: Call, request: Identify, identity: Identity) -> None:
             ),
         )
 
-    call.submit(LoadUser(identity.user_id), loaded)
+    call.submit(LoadUser(identity.user_id), loaded, settled=lambda: lifecycle.end_arrival(node, identity.user_id))
+    # The user's last session may end before the store has answered; its memberships are this one's as well.
+    lifecycle.begin_arrival(node, identity.user_id)
 
 
 def renew(call: Call, identity: Identity) -> None:

@@ -73,7 +73,8 @@ def channel_details(view: ChannelView, is_owner: bool, peers: list[events.Member
         unread=unread_count(channel, member) if member is not None else 0,
         mention_count=member.mention_count if member is not None else 0,
         member_count=channel.member_count,
-        last_message=None if view.last_message is None else message(view.last_message),
+        # What is said in a channel is for its members, also in a public one.
+        last_message=message(view.last_message) if member is not None and view.last_message is not None else None,
         capacity=channel.capacity,
         created_at=channel.created_at,
         peers=peers,

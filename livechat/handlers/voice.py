@@ -19,7 +19,7 @@ from livechat.hub.media import MediaPeer
 from livechat.hub.users import Session
 from livechat.protocol import events
 from livechat.protocol.requests import ChannelJoin
-from livechat.protocol.types import Address, ChannelId, Ssrc, UserId
+from livechat.protocol.types import Address, ChannelId, SessionId, Ssrc, UserId
 from livechat.srtp.profile import SrtpProfile
 
 DEFAULT_PROFILE = SrtpProfile.AES_CM_128_HMAC_SHA1_80
@@ -108,7 +108,10 @@ def _stated_address(call: Call, request: ChannelJoin) -> Address | None:
     stated = request.media.address
     if not same_host(stated.host, call.caller.peer_host):
         raise MediaNotPossible("media.address: expected the host that this connection comes from")
-    return stated.host, stated.port
+    address = call.node.media.reachable((stated.host, stated.port))
+    if address is None:
+        raise MediaNotPossible("media.address: media is not sent to addresses of this family")
+    return address
 
 
 def same_host(one: str, other: str) -> bool:
@@ -147,6 +150,8 @@ def begin(node: Node, session: Session, plan: VoicePlan) -> tuple[MediaPeer, Med
         profile=plan.profile,
         address=plan.address,
         now=node.now(),
+        # A new voice is told from the old one by its ssrc, also where nobody else has heard that yet.
+        heard_before=None if replaced is None else replaced.egress_ssrc,
     )
     node.media.open(peer)
 
@@ -185,7 +190,7 @@ def end(node: Node, peer: MediaPeer, cause: str) -> None:
     publish_end(node, peer, cause)
 
 
-def publish_end(node: Node, peer: MediaPeer, cause: str, origin: Session | None = None) -> None:
+def publish_end(node: Node, peer: MediaPeer, cause: str, origin: SessionId | None = None) -> None:
     """Tell a channel that a peer's voice is over."""
     event = events.ChannelEvent(
         event="voice_leave",
@@ -193,4 +198,4 @@ def publish_end(node: Node, peer: MediaPeer, cause: str, origin: Session | None 
         member=events.Member(peer.user_id, peer.egress_ssrc),
         cause=cause,
     )
-    node.backplane.publish(ChannelNotice(event, None if origin is None else origin.session_id))
+    node.backplane.publish(ChannelNotice(event, origin))

@@ -8,6 +8,7 @@ Source: RFC 9112 by h11; ASGI 3.0 (HTTP connection scope).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -42,7 +43,7 @@ class HttpLimits:
     body_bytes: int
     """A larger request body is refused with 413."""
     idle_s: float
-    """Between requests, and between the parts of one."""
+    """Within it the next request's head must come, and within it again its body."""
 
 
 class _BodyTooLarge(Exception):
@@ -70,6 +71,22 @@ class HttpHost:
             await _linger(transport)
         except (OSError, trio.ClosedResourceError, trio.TooSlowError):
             pass
+
+
+async def refuse(transport: Transport, status: int, reason: str) -> None:
+    """Answer a request that is none with a bare status, and end the connection; the caller closes it.
+
+    Args:
+        reason: one line of ASCII, sent as the body.
+    """
+    body = f"{reason}\n".encode("ascii")
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\ncontent-type: text/plain\r\n"
+    try:
+        with trio.fail_after(SEND_TIMEOUT_S):
+            await send_all(transport, head.encode() + f"content-length: {len(body)}\r\n\r\n".encode() + body)
+        await _linger(transport)
+    except (OSError, trio.ClosedResourceError, trio.TooSlowError):
+        pass
 
 
 async def _linger(transport: Transport) -> None:
@@ -104,9 +121,12 @@ class _HttpConnection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._h11.receive_data(received)
         self._body_bytes = 0
+        self._deadline = 0.0
+        """By when the head, or the whole body, must have come: not each of its bytes."""
 
     async def serve_request(self) -> bool:
         """Serve one request; return whether the connection can take another."""
+        self._deadline = trio.current_time() + self._limits.idle_s
         try:
             event = await self._next_event()
         except h11.RemoteProtocolError as exc:
@@ -115,6 +135,7 @@ class _HttpConnection:
         if not isinstance(event, h11.Request):
             return False
         self._body_bytes = 0
+        self._deadline = trio.current_time() + self._limits.idle_s
         status = await self._run_application(event)
         if status is not None:
             await self._respond_bare(status)
@@ -162,7 +183,7 @@ class _HttpConnection:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
                 await self.write(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
-            with trio.fail_after(self._limits.idle_s):
+            with trio.fail_at(self._deadline):
                 self._h11.receive_data(await self._transport.receive())
         if isinstance(event, h11.Data):
             self._body_bytes += len(event.data)

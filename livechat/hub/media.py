@@ -185,6 +185,7 @@ class MediaPeerHub:
         ssrc: Ssrc | None = None,
         address: Address | None = None,
         insist: bool = False,
+        heard_before: Ssrc | None = None,
     ) -> MediaPeer:
         """Make a peer with fresh keys; the user must have none in this channel.
 
@@ -193,6 +194,7 @@ class MediaPeerHub:
             address: where it says to receive; the caller has checked that it may, and that the host is an
                 IP literal (a name would be resolved, blocking, at every send).
             insist: refuse instead of giving the client another ssrc.
+            heard_before: what the others must not hear it as: the egress ssrc of the peer it takes over from.
 
         Raises:
             SsrcInUse: `insist`, and the ssrc is taken.
@@ -213,7 +215,7 @@ class MediaPeerHub:
             user_id=user_id,
             session_id=session_id,
             ssrc=ssrc,
-            egress_ssrc=self._choose_egress(channel, ssrc),
+            egress_ssrc=self._choose_egress(channel, ssrc, heard_before),
             profile=profile,
             client_key=self._randbytes(profile.master_bytes),
             server_key=self._randbytes(profile.master_bytes),
@@ -262,13 +264,13 @@ class MediaPeerHub:
             if ssrc and ssrc not in self._by_ssrc and not channel.was_used(ssrc):
                 return ssrc
 
-    def _choose_egress(self, channel: _Channel, ssrc: Ssrc) -> Ssrc:
+    def _choose_egress(self, channel: _Channel, ssrc: Ssrc, heard_before: Ssrc | None) -> Ssrc:
         """Keep what the client sends with if no receiver ever heard it, else take a fresh one."""
         remembered = len(channel.retired) + len(channel.peers)
-        if remembered < RETIRED_MAX and not channel.was_used(ssrc):
+        if remembered < RETIRED_MAX and ssrc != heard_before and not channel.was_used(ssrc):
             return ssrc
         while True:
             fresh = channel.next_fresh()
             # The run may come upon what clients chose; it must not be anybody's own ssrc either.
-            if fresh and not channel.was_chosen(fresh) and fresh not in self._by_ssrc:
+            if fresh not in (0, heard_before) and not channel.was_chosen(fresh) and fresh not in self._by_ssrc:
                 return fresh

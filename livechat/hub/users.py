@@ -11,6 +11,7 @@ A session's life, one line per state:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from enum import Enum, auto
 from typing import Protocol
@@ -43,8 +44,6 @@ class Session:
     user_id: UserId
     created_at: float
     """Monotonic seconds."""
-    device: str | None = None
-    priority: int = 100
     expires_at: int | None = None
     """When its token ends, in milliseconds since 1970; None: never."""
     outlet: Outlet | None = None
@@ -53,16 +52,16 @@ class Session:
     parked_at: float | None = None
     joined: set[ChannelId] = attrs.field(factory=set, repr=False)
     """Channels of this session's own successful CHANNEL_JOINs."""
-    cursors: dict[ChannelId, int] = attrs.field(factory=dict, repr=False)
-    """While parked: the last seq of each channel that had been handed to its egress."""
 
 
 class UserHub:
     """Every session of this node, by id and by user."""
 
-    __slots__ = ("_by_id", "_by_user")
+    __slots__ = ("_by_id", "_by_user", "arriving")
 
     def __init__(self) -> None:
+        self.arriving: Counter[UserId] = Counter()
+        """How many sessions of each user are being opened; nobody else is in it."""
         self._by_id: dict[SessionId, Session] = {}
         self._by_user: dict[UserId, dict[SessionId, Session]] = {}
 
@@ -87,6 +86,10 @@ class UserHub:
     def is_connected(self, user_id: UserId) -> bool:
         """Tell whether any session of the user has a connection."""
         return any(session.outlet is not None for session in self.sessions_of(user_id))
+
+    def is_arriving(self, user_id: UserId) -> bool:
+        """Tell whether a session of the user is being opened."""
+        return user_id in self.arriving
 
     def add(self, session: Session) -> None:
         """Take in a new session that has a connection."""

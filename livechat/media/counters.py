@@ -48,6 +48,8 @@ class RelayCounters:
     """Copies not made: the packet is older than the leg."""
     no_address: int = 0
     """Copies not made: nobody knows where the listener is."""
+    receive_error: int = 0
+    """The system failed to hand out a datagram."""
     send_error: int = 0
     """Packets not sent: the system refused that destination."""
     would_block: int = 0

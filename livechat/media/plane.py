@@ -42,6 +42,16 @@ class UdpMediaPlane:
             return local_host.removeprefix("::ffff:"), self._port
         return self._bound_host, self._port
 
+    def reachable(self, address: Address) -> Address | None:
+        """Return an IP address in the form in which our socket sends to it; None if it cannot."""
+        host, port = ip_address(address[0]), address[1]
+        host = getattr(host, "ipv4_mapped", None) or host
+        bound = ip_address(self._bound_host)
+        if host.version == bound.version:
+            return str(host), port
+        # A socket bound to `::` knows IPv4 hosts by their mapped addresses.
+        return (f"::ffff:{host}", port) if bound.version == 6 and bound.is_unspecified else None
+
     def open(self, peer: MediaPeer) -> None:
         """Begin to relay for a peer that is in the hub."""
         self.relay.add_peer(peer)

@@ -38,7 +38,7 @@ def open_media_socket(host: str, port: int) -> socket.socket:
     """Open a UDP socket for `run`, non-blocking and with large buffers; the caller closes it.
 
     Args:
-        host: an IPv4 or IPv6 literal; IPv6 serves IPv6 only.
+        host: an IPv4 or IPv6 literal; `::` serves IPv4 as well, as mapped addresses.
         port: 0 lets the system choose.
 
     Raises:
@@ -48,8 +48,8 @@ def open_media_socket(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if family == socket.AF_INET6:
-            # The same on every system: mapped IPv4 addresses would not equal those that clients state.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Stated, as systems differ in their default. `::` takes IPv4 as well, as it does for TCP.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         sock.setblocking(False)
@@ -130,6 +130,10 @@ class _Shell:
                 # the datagrams to come.
                 self._relay.counters.send_error += 1
                 continue
+            except OSError:
+                # Memory is short, say. The turn ends, so that an error which stays does not spin.
+                self._relay.counters.receive_error += 1
+                return False
             # IPv6 adds flow label and scope, which are no part of an address here.
             self._relay_one(data, source[:2], now, out)
             if len(out) >= TURN_PACKETS:

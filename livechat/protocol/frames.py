@@ -15,11 +15,13 @@ import struct
 from typing import Final
 
 FIN: Final = 0x80
+CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
 CLOSE_HEAD: Final = FIN | CLOSE
 CONTROL_PAYLOAD_MAX: Final = 125
+HEAD_BYTES_MAX: Final = 14
 
 _HEAD_16: Final = struct.Struct("!BBH")
 _HEAD_64: Final = struct.Struct("!BBQ")
@@ -46,43 +48,63 @@ def serialize_close(code: int, reason: str) -> bytes:
 
 
 class FrameScanner:
-    """Counts the complete frames in a client's byte stream, without keeping their payloads.
+    """Finds where a client's frames end, without keeping their payloads.
 
-    Only a complete frame is a sign of life: a peer that drips single bytes must not look alive.
+    Only a complete frame is a sign of life: a peer that drips single bytes must not look alive. And it tells what
+    a message will take before its bytes have come.
     """
 
-    __slots__ = ("_head", "_payload_left")
+    __slots__ = ("_head", "_payload_left", "fragments", "frames", "message_bytes")
 
     def __init__(self) -> None:
+        self.frames = 0
+        """Complete frames so far, control frames included."""
+        self.message_bytes = 0
+        """What the newest data message has announced so far, over all its fragments."""
+        self.fragments = 0
+        """In how many frames it came so far."""
         self._head = b""
         """The bytes of a frame header that has not come whole."""
         self._payload_left = 0
 
     def feed(self, data: bytes) -> int:
         """Take the next bytes of the stream; return how many frames they complete."""
-        frames = 0
+        before = self.frames
+        self.scan(data, len(data) + 1)
+        return self.frames - before
+
+    def scan(self, data: bytes, frames_max: int) -> int:
+        """Take the next bytes of the stream, up to the end of so many frames; return how many bytes that were."""
+        until = self.frames + frames_max
         position = 0
         end = len(data)
-        while position < end or (self._payload_left == 0 and self._head and position == end):
+        while position < end and self.frames < until:
             if self._payload_left:
                 step = min(self._payload_left, end - position)
                 self._payload_left -= step
                 position += step
-                if self._payload_left == 0:
-                    frames += 1
+                self.frames += self._payload_left == 0
                 continue
             buffered = len(self._head)
-            head = self._head + data[position : position + 14 - buffered]
+            head = self._head + data[position : position + HEAD_BYTES_MAX - buffered]
             size = _header_size(head)
             if size is None:
                 self._head = head
-                return frames
+                return end
             self._head = b""
             position += size - buffered
             self._payload_left = _payload_size(head)
-            if self._payload_left == 0:
-                frames += 1
-        return frames
+            self._note(head[0] & 0x0F, self._payload_left)
+            self.frames += self._payload_left == 0
+        return position
+
+    def _note(self, opcode: int, size: int) -> None:
+        if opcode >= CLOSE:
+            return  # control frames come between the fragments of a message
+        if opcode != CONTINUATION:
+            self.message_bytes = self.fragments = 0
+        self.message_bytes += size
+        self.fragments += 1
 
 
 def _header_size(head: bytes) -> int | None:

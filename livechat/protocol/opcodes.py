@@ -17,8 +17,8 @@ class Op(IntEnum):
     IDENTIFY = 3
     READY = 4
     RESUME = 5
-    INVALID_SESSION = 9
     RECONNECT = 7
+    INVALID_SESSION = 9
 
     CHANNEL_CREATE = 10
     CHANNEL_JOIN = 11
@@ -71,8 +71,10 @@ class CloseCode(IntEnum):
 
     AUTHENTICATION_FAILED = 4501
     """The third refused IDENTIFY on one connection."""
+    TOKEN_EXPIRED = 4502
+    """The token ended and was not renewed by another IDENTIFY."""
     PROTOCOL_ABUSE = 4503
-    """Twenty packets within ten seconds did not parse."""
+    """Twenty packets within ten seconds did not parse, or a message came in too many fragments."""
     IDENTIFY_TIMEOUT = 4506
     """Neither IDENTIFY nor RESUME came in time."""
 
@@ -86,11 +88,17 @@ CLOSE_REASONS: dict[int, str] = {
     CloseCode.HEARTBEAT_TIMEOUT: "heartbeat timeout",
     CloseCode.DRAIN: "server is shutting down",
     CloseCode.AUTHENTICATION_FAILED: "authentication failed",
+    CloseCode.TOKEN_EXPIRED: "token expired",
     CloseCode.PROTOCOL_ABUSE: "too many invalid packets",
     CloseCode.IDENTIFY_TIMEOUT: "no identify in time",
 }
 
 
-def ends_session(code: int) -> bool:
-    """Tell whether a connection that closed with `code` takes its session along (else it is parked)."""
-    return code in (CloseCode.NORMAL, CloseCode.GOING_AWAY) or 4500 <= code <= 4999
+def ends_session(code: int, *, by_peer: bool) -> bool:
+    """Tell whether a connection that closed with `code` takes its session along (else it is parked).
+
+    A client ends its session by 1000 or 1001 and by nothing else; the server by 4500-4999.
+    """
+    if by_peer:
+        return code in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
+    return 4500 <= code <= 4999

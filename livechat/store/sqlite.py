@@ -246,6 +246,8 @@ def _lock_folder(data_dir: Path) -> int:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # SQLite gives its log the mode of the database, so nobody else reads either of them.
+        os.close(os.open(data_dir / DATABASE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as exc:
         raise ConfigError(f"{data_dir} can't be used as the data folder: {exc.strerror}") from exc
     try:

@@ -8,12 +8,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from livechat.gateway.egress import JOIN_BYTES_MAX, JOIN_FRAMES_MAX, LINGER_BYTES_MAX, EgressLimits, EgressStream
+from livechat.gateway.egress import (
+    FRAGMENTS_MAX,
+    FRAMES_AT_ONCE,
+    JOIN_BYTES_MAX,
+    JOIN_FRAMES_MAX,
+    LINGER_BYTES_MAX,
+    EgressLimits,
+    EgressStream,
+)
 from livechat.gateway.transport import Transport
 from livechat.protocol.frames import serialize_close, serialize_frame
 from tests.support.raw import masked
 from tests.support.sockets import transport_and_client
 from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
+
+MESSAGE_BYTES_MAX = 1000
 
 CLOSE = 0x88
 
@@ -32,6 +42,7 @@ class Egress:
     ) -> None:
         self.transport = transport
         self.overflows = 0
+        self.violations: list[int] = []
         self.signs_of_life = 0
         self._closes_on_overflow = closes_on_overflow
         self.stream = EgressStream(
@@ -40,7 +51,14 @@ class Egress:
             received=received,
             on_frames=self._on_frames,
             on_overflow=self._on_overflow,
+            on_violation=self.violations.append,
+            message_bytes_max=MESSAGE_BYTES_MAX,
         )
+
+    async def upgrade(self) -> None:
+        """Do as trio-websocket does: read the head, answer it."""
+        await self.stream.receive_some()
+        await self.stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 
     def _on_frames(self) -> None:
         self.signs_of_life += 1
@@ -481,9 +499,45 @@ async def test_only_complete_frames_are_signs_of_life() -> None:
     assert signs == [0, 1, 1, 1, 2, 2]
 
 
+async def test_frames_are_given_in_small_portions() -> None:
+    """trio-websocket handles a pong without a checkpoint: thousands at once would stall everybody."""
+    pong = masked(0x8A, b"")
+    egress = Egress(ScriptedTransport())
+    await egress.upgrade()
+    egress.transport.feed(pong * 1000)
+    portions = [await egress.stream.receive_some()]
+    while len(b"".join(portions)) < 1000 * len(pong):
+        portions.append(await egress.stream.receive_some())
+    assert {len(portion) // len(pong) for portion in portions[:-1]} == {FRAMES_AT_ONCE}
+
+
+async def test_a_message_is_too_large_as_soon_as_it_says_so() -> None:
+    egress = Egress(ScriptedTransport())
+    await egress.upgrade()
+    fits = masked(0x82, bytes(MESSAGE_BYTES_MAX))
+    in_fragments = masked(0x02, bytes(MESSAGE_BYTES_MAX)) + masked(0x89, b"ping")
+    egress.transport.feed(fits + in_fragments, masked(0x80, b"x")[:6])
+    await egress.stream.receive_some()
+    assert egress.violations == []
+    await egress.stream.receive_some()
+    assert egress.violations == [1009]
+
+
+async def test_a_message_must_not_come_in_too_many_fragments() -> None:
+    egress = Egress(ScriptedTransport())
+    await egress.upgrade()
+    stream = masked(0x02, b"") + masked(0x00, b"") * FRAGMENTS_MAX
+    egress.transport.feed(stream)
+    taken = 0
+    while taken < len(stream):
+        taken += len(await egress.stream.receive_some())
+    assert egress.violations[0] == 4503
+
+
 async def test_a_connection_that_breaks_under_the_reader_is_a_broken_stream() -> None:
     egress = Egress(ScriptedTransport())
     egress.transport.fail()
+    await egress.upgrade()
     with pytest.raises(trio.BrokenResourceError):
         await egress.stream.receive_some()
     assert egress.stream.broken
@@ -517,7 +571,13 @@ def ignore() -> None:
 
 def over(transport: Transport) -> EgressStream:
     return EgressStream(
-        transport, EgressLimits(UNLIMITED, UNLIMITED), received=b"", on_frames=ignore, on_overflow=ignore
+        transport,
+        EgressLimits(UNLIMITED, UNLIMITED),
+        received=b"",
+        on_frames=ignore,
+        on_overflow=ignore,
+        on_violation=lambda _code: None,
+        message_bytes_max=UNLIMITED,
     )
 
 

@@ -104,7 +104,8 @@ def credentials(*headers: tuple[str, str], target: str = "/ws") -> UpgradeCreden
 
 def test_without_a_token_there_are_no_credentials() -> None:
     assert credentials() is None
-    assert credentials(target="/ws?user_id=ann&session_id=s&token=") is None
+    # An empty one is one, and wrong; it must not pass for none.
+    assert credentials(target="/ws?user_id=ann&token=") == UpgradeCredentials("", "ann", False)
 
 
 def test_a_token_comes_in_the_query() -> None:

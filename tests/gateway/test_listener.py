@@ -57,16 +57,6 @@ def test_an_ip_literal_is_bound_as_it_is() -> None:
         assert addresses(sockets) == ((host, port),)
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_every_address_of_ipv6_hears_ipv4_as_well() -> None:
     with bound("::") as sockets:
         ((_, port),) = addresses(sockets)
@@ -343,5 +333,6 @@ async def test_out_of_file_descriptors_it_pauses_and_goes_on(autojump_clock: Moc
                 await served.first.wait()
             assert trio.current_time() - started >= 3 * OVERLOAD_PAUSE_S
             nursery.cancel_scope.cancel()
-    assert [entry["event"] for entry in logs] == ["cannot accept"] * 3
+    # Said once, not ten times a second.
+    assert [entry["event"] for entry in logs] == ["cannot accept"]
     assert listener.accepted == 1

@@ -8,19 +8,23 @@ from typing import Any
 import pytest
 
 from tests.support.client import (
+    ACK,
     CHANNEL_EVENT,
     CREATE,
     DELETE,
+    IDENTIFY,
     INFO,
     JOIN,
     LEAVE,
     LIST,
     MESSAGE,
     MESSAGE_EVENT,
+    READY,
     UPDATE,
+    connected,
     identified,
 )
-from tests.support.server import counted, running_server, wait_until
+from tests.support.server import SECRET, counted, running_server, wait_until
 
 
 async def test_create_answers_what_was_made(tmp_path: Path) -> None:
@@ -267,11 +271,12 @@ async def test_info_describes_a_channel_to_members_and_others(tmp_path: Path) ->
         await alice.ack(CREATE, {"channel_id": "x", "capacity": 5})
         await alice.ack(JOIN, {"channel_id": "x", "ssrc": 11})
         stored = await alice.say("x", "hello")
+        # What is said in it is for its members.
+        last_message = (await alice.ack(INFO, {"channel_id": "x"}))["last_message"]
+        assert (last_message["content"], last_message["seq"]) == ("hello", 2)
         info = await bob.ack(INFO, {"channel_id": "x"})
         created_at = info.pop("created_at")
         assert abs(created_at - stored["timestamp"]) < 60_000
-        last_message = info.pop("last_message")
-        assert (last_message["content"], last_message["seq"]) == ("hello", 2)
         assert info == {
             "channel_id": "x",
             "channel_name": "x",
@@ -345,3 +350,31 @@ async def test_everything_survives_a_restart(tmp_path: Path) -> None:
         assert state["last_message"]["message_id"] == first["message_id"]
         assert (await alice.say("x", "still here?", nonce="n"))["duplicate"] is True
         assert (await alice.say("x", "yes"))["seq"] == 3
+
+
+async def test_leaving_and_joining_at_once_ends_in_the_channel(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, identified(server, "alice") as alice:
+        await alice.ack(CREATE, {"channel_id": "x"})
+        await alice.ack(JOIN, {"channel_id": "x"})
+        # Pipelined: the second one is read before the first one is committed.
+        await alice.send(LEAVE, {"channel_id": "x"}, id=1)
+        await alice.send(JOIN, {"channel_id": "x"}, id=2)
+        assert (await alice.expect(ACK))["op"] == LEAVE
+        assert (await alice.expect(ACK))["data"]["last_seq"] == 3
+        assert (await alice.say("x", "still here"))["seq"] == 4
+
+
+async def test_a_user_who_is_coming_in_keeps_a_transient_membership(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, identified(server, "witness") as witness:
+        await witness.ack(CREATE, {"channel_id": "x", "freq": 1})
+        await witness.ack(JOIN, {"channel_id": "x"})
+        for _ in range(10):
+            async with connected(server) as next_one:
+                async with identified(server, "alice") as alice:
+                    await alice.send(JOIN, {"channel_id": "x"})
+                    await alice.receive()
+                    # The old connection closes while the new one's IDENTIFY is on its way.
+                    await next_one.send(IDENTIFY, {"token": SECRET, "user_id": "alice"})
+                ready = await next_one.expect(READY)
+                if ready["channels"]:
+                    await next_one.expect_silence()

@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 import livechat
 from livechat.store.base import Store
 from livechat.store.sqlite import DATABASE_NAME, open_sqlite_store
@@ -152,3 +154,37 @@ async def test_a_commit_that_ends_after_its_deadline_is_in_doubt_and_then_fanned
         assert (await alice.expect(MESSAGE_EVENT))["seq"] == 3
         assert (await alice.ack(MESSAGE, d, id=3))["duplicate"] is True
         assert (await alice.say("x", "next"))["seq"] == 4
+
+
+async def test_a_join_in_doubt_is_told_as_an_event_once_it_proves_committed(tmp_path: Path) -> None:
+    SlowCommit.let_go = threading.Event()
+    SlowCommit.let_go.set()
+    async with (
+        server_on(tmp_path, SlowCommit) as server,
+        pair_in_a_channel(server) as (alice, bob),
+        identified(server, "carol") as carol,
+    ):
+        SlowCommit.let_go.clear()
+        refused = await carol.refused(JOIN, {"channel_id": "x", "ssrc": 5})
+        assert (refused["code"], refused["action"]) == (3005, "RETRY")
+        SlowCommit.let_go.set()
+        for client in (alice, bob, carol):
+            event = await client.expect(CHANNEL_EVENT)
+            assert (event["event"], event["member"], event["seq"]) == (
+                "join",
+                {"user_id": "carol", "ssrc": None},
+                3,
+            )
+        # No voice was begun whose keys nobody was told; the repeated JOIN begins it.
+        assert server.statistics()["media"]["peers"] == 0
+        assert (await carol.ack(JOIN, {"channel_id": "x", "ssrc": 5}))["media"]["ssrc"] == 5
+        assert (await carol.ack(LEAVE, {"channel_id": "x"})) == {"channel_id": "x"}
+
+
+async def test_a_store_that_does_not_answer_at_start_is_the_operators_to_mend(tmp_path: Path) -> None:
+    async with running_server(tmp_path):
+        pass
+    store = livechat.StoreSettings(timeout_ms=STORE_TIMEOUT_MS)
+    with database_locked(tmp_path), pytest.raises(livechat.ConfigError, match="^[^\\n]+$"):
+        async with running_server(tmp_path, store=store):
+            pass

@@ -121,8 +121,8 @@ def test_every_close_code_of_ours_has_a_short_lowercase_reason(code: CloseCode) 
 @pytest.mark.parametrize(
     ("code", "ends"),
     [
-        (1000, True),
-        (1001, True),
+        (1000, False),
+        (1001, False),
         (1002, False),
         (1005, False),
         (1006, False),
@@ -145,4 +145,5 @@ def test_every_close_code_of_ours_has_a_short_lowercase_reason(code: CloseCode) 
     ],
 )
 def test_a_session_ends_with_its_connection_only_where_the_code_says_so(code: int, ends: bool) -> None:
-    assert ends_session(code) is ends
+    assert ends_session(code, by_peer=False) is ends
+    assert ends_session(code, by_peer=True) is (code in (1000, 1001))
