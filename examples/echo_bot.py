@@ -1,7 +1,8 @@
 """A bot that repeats what others say: the whole life of a client, with nothing but trio-websocket.
 
     livechat serve &
-    python examples/echo_bot.py ws://127.0.0.1:8080/ws --user-id parrot --channel lobby
+    python examples/echo_bot.py ws://127.0.0.1:8080/ws --user-id parrot --channel lobby \\
+        --token-file livechat-data/secret
 
 The token is the server's shared secret: from --token-file, or else from LIVECHAT_SECRET in the environment.
 Ctrl-C (or SIGTERM) ends it in order. It does not reconnect; see the close codes in the protocol for when a

@@ -270,11 +270,19 @@ def judge(samples: Sequence[int]) -> None:
 # --- the program ------------------------------------------------------------------------------------------
 
 
+def secret_of_server(token_file: Path | None) -> str:
+    """Return the secret of a server that is not ours."""
+    secret = token_file.read_text().strip() if token_file is not None else os.environ.get("LIVECHAT_SECRET")
+    if not secret:
+        raise Failed("expected the server's secret: set LIVECHAT_SECRET, or name its file by --token-file")
+    return secret
+
+
 @asynccontextmanager
-async def gateway(url: str | None, folder: Path) -> AsyncGenerator[tuple[str, str]]:
+async def gateway(url: str | None, token_file: Path | None, folder: Path) -> AsyncGenerator[tuple[str, str]]:
     """Give (URL, token) of the server to use: the one named, or one of our own for as long as it takes."""
     if url is not None:
-        yield url, os.environ.get("LIVECHAT_SECRET", "")
+        yield url, secret_of_server(token_file)
         return
     secret = secrets.token_urlsafe(16)
     config = livechat.Config(port=0, udp_port=0, data_dir=folder / "data", secret=secret)
@@ -282,13 +290,13 @@ async def gateway(url: str | None, folder: Path) -> AsyncGenerator[tuple[str, st
         yield server.url, secret
 
 
-async def main(url: str | None, channel_id: str, ffmpeg: str, seconds: float, keep: Path | None) -> None:
+async def main(given: argparse.Namespace, ffmpeg: str) -> None:
     """Record the tone and look for it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        wav = keep or folder / "recording.wav"
-        async with gateway(url, folder) as (gateway_url, token):
-            await record(gateway_url, token, channel_id, ffmpeg, wav, seconds)
+        wav = given.wav or folder / "recording.wav"
+        async with gateway(given.url, given.token_file, folder) as (url, token):
+            await record(url, token, given.channel, ffmpeg, wav, given.seconds)
         judge(read_wav(wav))
 
 
@@ -298,6 +306,7 @@ def parse_arguments() -> argparse.Namespace:
         description="Send a tone through the relay and look for it in what comes out."
     )
     parser.add_argument("--url", help="a server that runs already  [one of our own]")
+    parser.add_argument("--token-file", type=Path, help="that server's secret  [LIVECHAT_SECRET]")
     parser.add_argument("--channel", default="tone", help="[%(default)s]")
     parser.add_argument("--seconds", type=float, default=5.0, help="how much to record  [%(default)g]")
     parser.add_argument("--wav", type=Path, help="keep the recording there, and its SDP beside it")
@@ -325,7 +334,7 @@ if __name__ == "__main__":
     # The library logs by structlog and leaves it to its host where that goes; this one wants problems only.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:
-        trio.run(main, given.url, given.channel, program, given.seconds, given.wav)
+        trio.run(main, given, program)
     except* KeyboardInterrupt:
         sys.exit(130)
     except* (Failed, HandshakeError, OSError, trio.TooSlowError) as group:

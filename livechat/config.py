@@ -9,9 +9,11 @@ import os
 import re
 import secrets
 import stat
+import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final, Literal
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
@@ -76,6 +78,7 @@ class Config:
         Raises:
             ConfigError: names the setting, what was expected and what came.
         """
+        _check_types(self)
         for name, port in (("port", self.port), ("udp_port", self.udp_port)):
             if not 0 <= port <= 65535:
                 raise ConfigError(f"{name}: expected 0 to 65535, got {port}")
@@ -123,32 +126,102 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
     """
     loaders: list[Any] = []
     if file is not None:
-        _require_readable(file)
-        loaders.append(
-            ts.FileLoader({"*.toml": ts.TomlFormat(TOML_SECTION), "*": ts.TomlFormat(TOML_SECTION)}, [file])
-        )
+        _check_file(file)
+        loaders.append(ts.FileLoader({"*": ts.TomlFormat(TOML_SECTION)}, [file]))
     loaders.append(ts.EnvLoader(ENV_PREFIX))
     try:
         config = ts.load_settings(Config, loaders, converter=_converter())
     except (TsError, ValueError, TypeError) as exc:
         raise ConfigError(f"configuration: {_first_line(exc)}") from exc
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    return attrs.evolve(config, **given)
+    config = attrs.evolve(config, **given)
+    paths = {name: getattr(config, name) for name in ("data_dir", "tls_cert", "tls_key")}
+    return attrs.evolve(config, **{name: path.expanduser() for name, path in paths.items() if path is not None})
+
+
+def _check_file(file: Path) -> None:
+    """Check that a TOML file holds nothing but what `Config` has, in its types: the loader would turn true into 1.
+
+    Raises:
+        ConfigError: it cannot be read or parsed, or something in it is unknown or of the wrong type.
+    """
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read {file}: {(exc.strerror or str(exc)).lower()}") from exc
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"cannot read {file}: {exc}") from exc
+    for name in document:
+        if name != TOML_SECTION:
+            raise ConfigError(f"{file}: expected everything in [{TOML_SECTION}], got {name!r} beside it")
+    settings = document.get(TOML_SECTION, {})
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file}: expected a section [{TOML_SECTION}]")
+    _check_document(file, Config, settings, "")
+
+
+def _check_document(file: Path, cls: type[Any], settings: dict[str, Any], prefix: str) -> None:
+    fields = {field.name: field for field in attrs.fields(attrs.resolve_types(cls))}
+    for name, value in settings.items():
+        if name not in fields:
+            raise ConfigError(f"{file}: {prefix}{name}: there is no such setting")
+        kind = fields[name].type
+        if attrs.has(kind):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{file}: expected a section [{TOML_SECTION}.{prefix}{name}]")
+            _check_document(file, kind, value, f"{name}.")
+        elif not _fits(Path(value) if isinstance(value, str) and _takes_path(kind) else value, kind):
+            raise ConfigError(f"{file}: {prefix}{name}: expected {_describe(kind)}, got {type(value).__name__}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a value is of a setting's type, without turning anything into anything else."""
+    if kind in (int, bool, str):
+        return type(value) is kind
+    if kind is Path:
+        return isinstance(value, Path)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list | tuple) and all(type(item) is str for item in value)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(value is None if member is NoneType else _fits(value, member) for member in get_args(kind))
+    return isinstance(value, kind)
+
+
+def _takes_path(kind: Any) -> bool:
+    return kind is Path or Path in get_args(kind)
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return "a list of text"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_describe(member) for member in get_args(kind) if member is not NoneType)
+    return {int: "a whole number", bool: "true or false", str: "text", Path: "a path"}.get(kind, str(kind))
+
+
+def _check_types(settings: Any, prefix: str = "") -> None:
+    for field in attrs.fields(attrs.resolve_types(type(settings))):
+        value = getattr(settings, field.name)
+        if not _fits(value, field.type):
+            expected = "its settings" if attrs.has(field.type) else _describe(field.type)
+            raise ConfigError(f"{prefix}{field.name}: expected {expected}, got {type(value).__name__}")
+        if attrs.has(field.type):
+            _check_types(value, f"{field.name}.")
 
 
 def _converter() -> cattrs.Converter:
     """Read lists from the environment by their commas; the default, a colon, is part of origins and of IPv6."""
     converter = get_default_cattrs_converter()
-    register_strlist_hook(converter, sep=",")
+    register_strlist_hook(converter, fn=_split_list)
     return converter
 
 
-def _require_readable(file: Path) -> None:
-    try:
-        with file.open("rb"):
-            pass
-    except OSError as exc:
-        raise ConfigError(f"cannot read {file}: {(exc.strerror or str(exc)).lower()}") from exc
+def _split_list(text: str) -> list[str]:
+    return [item for part in text.split(",") if (item := part.strip())]
 
 
 def _first_line(exc: BaseException) -> str:

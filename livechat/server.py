@@ -172,6 +172,7 @@ class Server:
     async def _drain(self) -> None:
         """Ask all clients to go elsewhere, wait for them a while, then close those that stayed (4003)."""
         self._node.draining = True
+        log.info("draining", connections=len(self._connections))
         window_ms = self.config.gateway.drain_ms
         # Spread, so that they do not all knock at the next server's door in one instant.
         spread = Random()
@@ -251,6 +252,7 @@ async def open_server(
             server = Server(config, node, relay, tcp_sockets, Addresses(addresses, plane.address), tls)
             await server._start()
             try:
+                log.info("listening", tcp=addresses, udp=plane.address, node_id=node.node_id)
                 async with _run(server, partial(udp.run, udp_socket, relay)):
                     yield server
             except BaseExceptionGroup as group:
@@ -258,6 +260,7 @@ async def open_server(
                 raise _unwrap(group, nurseries=2) from None
             finally:
                 server._end_sessions()
+                log.info("stopped", node_id=node.node_id)
 
 
 def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:

@@ -79,8 +79,6 @@ def test_every_kind_of_setting_is_read_from_the_file(tmp_path: Path) -> None:
     file = toml(
         tmp_path,
         """
-        [other]
-        ignored = true
         [livechat]
         data_dir = "here"
         tls_cert = "c.pem"
@@ -355,3 +353,74 @@ def test_where_no_secret_can_be_kept_the_reason_is_named(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"^cannot read ") as caught:
         obtain_secret(Config(data_dir=tmp_path))
     assert_fit_for_a_terminal(caught)
+
+
+# --- what the loader would take in silence -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[livchat]\nport = 3", "got 'livchat' beside it"),
+        ("port = 3", "got 'port' beside it"),
+        ("livechat = 3", "expected a section [livechat]"),
+        ("[livechat]\nporf = 3", "porf: there is no such setting"),
+        ("[livechat]\ngateway = 5", "expected a section [livechat.gateway]"),
+        (
+            "[livechat.gateway]\nheartbeat_interval_ms = true",
+            "gateway.heartbeat_interval_ms: expected a whole number",
+        ),
+        (
+            "[livechat.gateway]\nheartbeat_interval_ms = 3.5",
+            "gateway.heartbeat_interval_ms: expected a whole number",
+        ),
+        ('[livechat.gateway]\ntrusted_proxies = "10.0.0.0/8"', "gateway.trusted_proxies: expected a list of text"),
+        ("[livechat.gateway]\nallowed_origins = [5]", "gateway.allowed_origins: expected a list of text"),
+        ("[livechat]\nhost = 3", "host: expected text, got int"),
+        ('[livechat]\nsecret = ["t0psecret"]', "secret: expected text, got list"),
+        ('[livechat]\nlog_level = "loud"', "log_level: expected one of debug, info, warning, error"),
+        ("[livechat]\ndata_dir = 5", "data_dir: expected a path"),
+        ("[livechat", "cannot read"),
+        ("\ud800", "cannot read"),
+    ],
+)
+def test_what_does_not_belong_in_the_file_is_refused_by_name(text: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "livechat.toml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert reason in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "t0psecret" not in str(caught.value)
+    assert_fit_for_a_terminal(caught)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"port": "x"}, "port: expected a whole number, got str"),
+        ({"port": True}, "port: expected a whole number, got bool"),
+        ({"host": 5}, "host: expected text, got int"),
+        ({"gateway": {}}, "gateway: expected its settings, got dict"),
+        ({"data_dir": "here"}, "data_dir: expected a path, got str"),
+    ],
+)
+def test_a_library_user_gets_the_same_errors(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(**settings).check()
+    assert str(caught.value) == reason
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path) -> None:
+    assert load_config(toml(tmp_path, '[livechat]\ndata_dir = "~/there"')).data_dir == Path.home() / "there"
+    assert load_config(None, {"data_dir": Path("~/here")}).data_dir == Path.home() / "here"
+
+
+@pytest.mark.parametrize(("text", "items"), [("", ()), (" 10.0.0.0/8 , ::1 ,", ("10.0.0.0/8", "::1"))])
+def test_a_list_in_the_environment_may_have_spaces_and_be_empty(
+    text: str, items: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVECHAT_GATEWAY_TRUSTED_PROXIES", text)
+    config = load_config()
+    config.check()
+    assert config.gateway.trusted_proxies == items

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from livechat.cli import logs
 from livechat.config import Config, load_config, secret_path
 from livechat.error import ConfigError
 from livechat.server import Server, open_server
+from livechat.version import __version__
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,7 +52,8 @@ async def _serve(config: Config) -> None:
             async with open_server(config) as server:
                 click.echo(banner(server))
                 await anext(signals)
-                click.echo("livechat: draining; once more to stop at once", err=True)
+                connected = server.statistics()["gateway"]["connections"]
+                click.echo(f"livechat: draining {connected:.0f} connections; once more to stop at once", err=True)
                 nursery.start_soon(_hurry_on_signal, signals, server)
             nursery.cancel_scope.cancel()
 
@@ -62,22 +66,35 @@ async def _hurry_on_signal(signals: Any, server: Server) -> None:
 def banner(server: Server) -> str:
     """Say where the server listens and what to try next; never the secret itself."""
     config = server.config
-    http = server.url.replace("ws", "http", 1).removesuffix("/ws")
+    host, port = server.addresses.tcp[0]
     udp_host, udp_port = server.addresses.udp
-    if config.secret is not None:
-        token, token_hint = "$LIVECHAT_SECRET", "the configured secret is the token"
+    address = f"{_bracketed(_reachable(host))}:{port}"
+    tls = "" if config.tls_cert is None else "s"
+    if config.secret is None:
+        token, kept = f"$(cat {shlex.quote(str(secret_path(config)))})", f"kept in {secret_path(config)}"
     else:
-        token, token_hint = f"$(cat {secret_path(config)})", f"the token is kept in {secret_path(config)}"
-    return f"""livechat listens
+        token, kept = "SECRET", "the configured one; in a URL it must be percent-encoded"
+    python = shlex.quote(sys.executable)
+    return f"""livechat {__version__} listens
   gateway  {server.url}
-  http     {http}/healthz
-  media    udp://{f"[{udp_host}]" if ":" in udp_host else udp_host}:{udp_port}
+  http     http{tls}://{_bracketed(host)}:{port}/healthz
+  media    udp://{_bracketed(udp_host)}:{udp_port}
 
-Any user_id may come in who knows the secret; {token_hint}.
+Whoever knows the secret may come in as any user_id. The secret is {kept}.
 Try, in another terminal:
-  python -m websockets "{server.url}?user_id=alice&token={token}"
+  {python} -m pip install websockets
+  {python} -m websockets "ws{tls}://{address}/ws?user_id=alice&token={token}"
 and type
   {{"op": 10, "d": {{"channel_id": "lobby"}}}}
   {{"op": 11, "d": {{"channel_id": "lobby"}}}}
   {{"op": 20, "d": {{"channel_id": "lobby", "content": "hello"}}, "id": 1}}
 Ctrl-C stops."""
+
+
+def _reachable(host: str) -> str:
+    """Return where a client on this machine finds a server that is bound to `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

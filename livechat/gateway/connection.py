@@ -68,6 +68,13 @@ IDENTIFY_REFUSALS_MAX: Final = 3
 AUTHENTICATE_TIMEOUT_S: Final = 5.0
 MESSAGES_BUFFERED: Final = 2
 """Messages that trio-websocket reads ahead of us."""
+LOGGED_CLOSES: Final = (
+    CloseCode.INTERNAL,
+    CloseCode.SLOW_CONSUMER,
+    CloseCode.AUTHENTICATION_FAILED,
+    CloseCode.PROTOCOL_ABUSE,
+)
+"""Closes that an operator wants to hear of; the others are ordinary life."""
 _SILENT_VIOLATIONS: Final = (
     CloseCode.PROTOCOL_VIOLATION,
     CloseCode.INVALID_TEXT,
@@ -159,6 +166,8 @@ class Connection:
             return
         self.close_code = code
         self._state = State.CLOSED
+        if code in LOGGED_CLOSES:
+            log.info("connection closed", peer=self.peer_host, code=int(code), reason=CLOSE_REASONS[code])
         self._leave(ends_session=ends_session(code, by_peer=False))
         if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
             reason = reason or CLOSE_REASONS.get(code, "")
@@ -221,6 +230,7 @@ class Connection:
 
     async def _reject(self, request: WebSocketRequest, refusal: LiveError) -> None:
         """Answer an upgrade whose token is not good with an HTTP status instead."""
+        log.info("upgrade refused", peer=self.peer_host, code=refusal.code)
         status = 401 if isinstance(refusal, InvalidToken) else 503
         await request.reject(status, body=f"{refusal.code} {refusal.reason}\n".encode())
         self.close_code = CloseCode.ABNORMAL
@@ -279,7 +289,6 @@ class Connection:
             self._stream.push(packet.frame(self._codec))
 
     def _on_overflow(self) -> None:
-        log.info("slow consumer", peer=self.peer_host, queued_bytes=self._stream.queued_bytes)
         self.close(CloseCode.SLOW_CONSUMER)
 
     # --- in ---------------------------------------------------------------------------------------
@@ -304,14 +313,14 @@ class Connection:
         size = len(message)
         if size * 4 > self._settings.message_bytes and isinstance(message, str):
             size = len(message.encode())
+        limit = self._settings.message_bytes
         try:
-            if size > self._settings.message_bytes:
-                raise PayloadTooLarge(f"packet: expected at most {self._settings.message_bytes} bytes, got {size}")
+            if size > limit:
+                raise PayloadTooLarge(f"packet: expected at most {limit} bytes, got {size}")
             return decode_untrusted(message)
-        except ProtocolError as refusal:
-            self._refuse(refusal, None, request_id_of_untrusted(message))
         except LiveError as refusal:
-            self._refuse(refusal, None, None)
+            # Looking for the id parses the message, so in a far too large one nobody looks.
+            self._refuse(refusal, None, request_id_of_untrusted(message) if size <= 2 * limit else None)
         return None
 
     def _call(self, packet: Packet) -> Call:

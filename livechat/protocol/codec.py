@@ -94,8 +94,22 @@ def decode_untrusted(data: str | bytes) -> Packet:
         raise ProtocolError("packet: nested too deeply") from None
     except (ValueError, TypeError, msgpack.UnpackException) as exc:
         kind = "JSON" if isinstance(data, str) else "msgpack"
-        raise ProtocolError(f"packet: expected {kind}: {str(exc)[:120]}") from None
+        raise ProtocolError(f"packet: expected {kind}: {_why(exc)}") from None
     return _envelope_untrusted(value)
+
+
+def _why(exc: Exception) -> str:
+    """Say in the client's terms why its bytes did not parse; some parsers say nothing, or speak to programmers."""
+    if isinstance(exc, json.JSONDecodeError):
+        return f"{exc.msg.lower()} at character {exc.pos}"
+    if isinstance(exc, UnicodeDecodeError):
+        return "text that is not UTF-8"
+    text = str(exc)
+    return text[:120] if isinstance(exc, _NotJson) else "malformed, cut short or with a number too large"
+
+
+class _NotJson(ValueError):
+    """What Python's parser takes for JSON and RFC 8259 does not."""
 
 
 def request_untrusted(packet: Packet) -> Request:
@@ -155,7 +169,7 @@ def _loads_json(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotJson(f"{name} is not JSON")
 
 
 def _envelope_untrusted(value: Any) -> Packet:

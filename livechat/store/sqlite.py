@@ -118,6 +118,7 @@ class SqliteBackend:
             raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: {wanted} is needed")
         self._lock_fd = _lock_folder(self._data_dir)
         try:
+            _make_private(self._path)
             if _revision(self._path) != REVISION:
                 _migrate(self._path)
             self._connection = self._connect()
@@ -246,8 +247,8 @@ def _lock_folder(data_dir: Path) -> int:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # SQLite gives its log the mode of the database, so nobody else reads either of them.
-        os.close(os.open(data_dir / DATABASE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except FileExistsError as exc:
+        raise ConfigError(f"{data_dir} can't be used as the data folder: not a folder") from exc
     except OSError as exc:
         raise ConfigError(f"{data_dir} can't be used as the data folder: {exc.strerror}") from exc
     try:
@@ -256,6 +257,16 @@ def _lock_folder(data_dir: Path) -> int:
         os.close(fd)
         raise ConfigError(f"{data_dir} is in use by another livechat") from exc
     return fd
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty database that only its owner reads; SQLite gives its log the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as exc:
+        raise ConfigError(f"{path} can't be used: {exc.strerror}") from exc
 
 
 def _revision(path: Path) -> str | None:

@@ -25,6 +25,9 @@ async def test_it_says_what_is_wrong(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server:
         refused = await run("voice_tone", "--url", server.url, cwd=tmp_path, LIVECHAT_SECRET="not the secret")
         broken = await run("voice_tone", "--ffmpeg", "false", cwd=tmp_path)
+        nameless = await run("voice_tone", "--url", server.url, cwd=tmp_path)
+    assert nameless.returncode == 1
+    assert b"LIVECHAT_SECRET" in nameless.stderr
     assert refused.returncode == 1
     assert refused.stderr.startswith(b"voice_tone: cannot connect: HTTP 401\n")
     assert broken.returncode == 1

@@ -115,7 +115,7 @@ def test_a_taken_port_is_one_line_and_exit_2(tmp_path: Path) -> None:
         (["serve", "--tls-cert", "cert.pem"], "tls_cert and tls_key"),
         (["serve", "--tls-cert", "/no/cert.pem", "--tls-key", "/no/key.pem"], "cannot read /no/cert.pem"),
         (["serve", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
-        (["serve", "--data-dir", "/dev/null/x"], "/dev/null"),
+        (["serve", "--port", "0", "--udp-port", "0", "--data-dir", "/dev/null/x"], "/dev/null"),
         (["serve", "--log-level", "loud"], "'loud'"),
         (["serve", "--no-such-option"], "--no-such-option"),
         (["no-such-command"], "no-such-command"),

@@ -185,6 +185,6 @@ async def test_a_store_that_does_not_answer_at_start_is_the_operators_to_mend(tm
     async with running_server(tmp_path):
         pass
     store = livechat.StoreSettings(timeout_ms=STORE_TIMEOUT_MS)
-    with database_locked(tmp_path), pytest.raises(livechat.ConfigError, match="^[^\\n]+$"):
+    with database_locked(tmp_path), pytest.raises(livechat.ConfigError, match=r"^[^\n]+$"):
         async with running_server(tmp_path, store=store):
             pass

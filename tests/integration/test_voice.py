@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from pylibsrtp import Session
@@ -17,7 +18,7 @@ import livechat
 from livechat.rtp import rtcp
 from livechat.srtp.profile import SrtpProfile
 from tests.support.client import CHANNEL_EVENT, CREATE, INFO, JOIN, LEAVE, Client, identified
-from tests.support.server import DEADLINE_S, counted, running_server, wait_until
+from tests.support.server import DEADLINE_S, counted, make_config, running_server, wait_until
 from tests.support.voice import libsrtp_receiver, libsrtp_sender, rtp_packet, sender_report
 
 PROFILES = [profile.value for profile in SrtpProfile]
@@ -298,3 +299,32 @@ async def test_clients_are_told_where_media_goes(tmp_path: Path) -> None:
         assert (media["profile"], media["rtcp_mux"]) == ("AES_CM_128_HMAC_SHA1_80", True)
         assert len(base64.b64decode(media["client_key"])) == len(base64.b64decode(media["server_key"])) == 30
         assert media["client_key"] != media["server_key"]
+
+
+async def test_on_every_address_ipv4_peers_hear_each_other_too(tmp_path: Path) -> None:
+    config = attrs.evolve(make_config(tmp_path), host="::", secret="correct horse battery staple")
+    async with livechat.open_server(config) as server:
+        url = f"ws://127.0.0.1:{server.addresses.tcp[0][1]}/ws"
+        async with (
+            identified(url, "alice", token="correct horse battery staple") as alice,
+            identified(url, "bob", token="correct horse battery staple") as bob,
+        ):
+            await alice.ack(CREATE, {"channel_id": "x"})
+            async with phone_of(alice, "x", ssrc=1) as talker, phone_of(bob, "x", state_address=True) as listener:
+                assert talker.server == ("127.0.0.1", server.addresses.udp[1])
+                await talker.talk(1, b"over IPv4")
+                assert (await listener.hear())[2] == b"over IPv4"
+                await listener.talk(1, b"and back")
+                assert (await talker.hear())[2] == b"and back"
+
+
+async def test_an_address_that_the_media_socket_cannot_reach_is_refused(tmp_path: Path) -> None:
+    headers = {"X-Forwarded-For": "2001:db8::1", "X-Forwarded-Proto": "https"}
+    gateway = {"trusted_proxies": ("127.0.0.1",)}
+    async with (
+        running_server(tmp_path, gateway=gateway) as server,
+        identified(server, "alice", headers=headers) as alice,
+    ):
+        await alice.ack(CREATE, {"channel_id": "x"})
+        join = {"channel_id": "x", "media": {"address": {"host": "2001:db8::1", "port": 9}}}
+        assert (await alice.refused(JOIN, join))["code"] == 2007
