@@ -134,9 +134,7 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
     except (TsError, ValueError, TypeError) as exc:
         raise ConfigError(f"configuration: {_first_line(exc)}") from exc
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    config = attrs.evolve(config, **given)
-    paths = {name: getattr(config, name) for name in ("data_dir", "tls_cert", "tls_key")}
-    return attrs.evolve(config, **{name: path.expanduser() for name, path in paths.items() if path is not None})
+    return attrs.evolve(config, **given)
 
 
 def _check_file(file: Path) -> None:

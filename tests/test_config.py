@@ -411,11 +411,6 @@ def test_a_library_user_gets_the_same_errors(settings: dict[str, Any], reason: s
     assert str(caught.value) == reason
 
 
-def test_a_path_may_begin_with_the_home_folder(tmp_path: Path) -> None:
-    assert load_config(toml(tmp_path, '[livechat]\ndata_dir = "~/there"')).data_dir == Path.home() / "there"
-    assert load_config(None, {"data_dir": Path("~/here")}).data_dir == Path.home() / "here"
-
-
 @pytest.mark.parametrize(("text", "items"), [("", ()), (" 10.0.0.0/8 , ::1 ,", ("10.0.0.0/8", "::1"))])
 def test_a_list_in_the_environment_may_have_spaces_and_be_empty(
     text: str, items: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

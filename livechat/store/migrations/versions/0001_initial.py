@@ -15,6 +15,7 @@ _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Create the tables."""
+    # Longer than a function should be: it is a list of columns, and reads best as one.
     op.create_table(
         "channel",
         sa.Column("channel_key", _KEY, nullable=False),

@@ -1,0 +1,68 @@
+"""Requests to read, and refusals that must be readable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livechat.error import LiveError
+from livechat.protocol.codec import (
+    CODECS,
+    Packet,
+    request_untrusted,
+)
+from livechat.protocol.opcodes import Op
+from livechat.protocol.outgoing import error
+from livechat.protocol.requests import Request
+
+FULL: dict[int, dict[str, Any]] = {
+    Op.HEARTBEAT: {},
+    Op.IDENTIFY: {"token": "t", "user_id": "ann", "priority": 5, "device": "phone", "status": "AWAY"},
+    Op.RESUME: {"session_id": "sess_1", "token": "t", "channels": {"lobby": 3}},
+    Op.CHANNEL_CREATE: {
+        "channel_id": "lobby",
+        "channel_name": "Lobby",
+        "mode": "ptt",
+        "durable": False,
+        "capacity": 5,
+        "private": True,
+        "max_speakers": 2,
+        "freq": "145.5",
+    },
+    Op.CHANNEL_JOIN: {
+        "channel_id": "lobby",
+        "ssrc": 7,
+        "media": {"profiles": ["AEAD_AES_128_GCM"], "address": {"host": "::1", "port": 5004}},
+        "ufrag": "u",
+        "sdp_offer": "v=0",
+        "tracks": [{"kind": "audio", "ssrc": 7}],
+    },
+    Op.CHANNEL_LEAVE: {"channel_id": "lobby"},
+    Op.CHANNEL_UPDATE: {
+        "channel_id": "lobby",
+        "channel_name": "Hall",
+        "capacity": 9,
+        "private": False,
+        "max_speakers": 1,
+    },
+    Op.CHANNEL_DELETE: {"channel_id": "lobby"},
+    Op.CHANNEL_LIST: {"limit": 10, "after": "lobby"},
+    Op.CHANNEL_INFO: {"channel_id": "lobby"},
+    Op.MESSAGE_CREATE: {
+        "channel_id": "lobby",
+        "content": "hello",
+        "message_type": "FILE",
+        "attachment": {"url": "u", "name": "n", "bytes": 5, "mime": "m"},
+        "nonce": "n-1",
+        "mentions": ["ann"],
+    },
+}
+
+
+def read(op: int, payload: dict[str, Any] | None) -> Request:
+    return request_untrusted(Packet(op, payload))
+
+
+def assert_can_be_sent(refusal: LiveError, op: int | None = None, request_id: str | int | None = None) -> None:
+    """Every refusal must reach the client, whatever the client wrote and whichever codec it reads."""
+    for codec in CODECS.values():
+        assert error(refusal, op, request_id).frame(codec)
