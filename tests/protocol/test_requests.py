@@ -146,8 +146,6 @@ FIELDS = [
     ),
 ]
 
-"""A payload of each request with every field given."""
-
 
 def changed(field: Field, **change: object) -> dict[str, Any]:
     """Return the full payload of the field's request with it set to `value`, or without it."""

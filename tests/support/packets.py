@@ -56,6 +56,7 @@ FULL: dict[int, dict[str, Any]] = {
         "mentions": ["ann"],
     },
 }
+"""A payload of each request with every field given."""
 
 
 def read(op: int, payload: dict[str, Any] | None) -> Request:
