@@ -115,7 +115,7 @@ def _check_positive(group: str, settings: Any) -> None:
 
 
 def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -> Config:
-    """Read the configuration: the TOML file's `[livechat]`, over it `LIVECHAT_*`, over that the flags.
+    """Read the configuration: the TOML file (or its `[livechat]`), over it `LIVECHAT_*`, over that the flags.
 
     Args:
         file: None: no file.
@@ -126,8 +126,7 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
     """
     loaders: list[Any] = []
     if file is not None:
-        _check_file(file)
-        loaders.append(ts.FileLoader({"*": ts.TomlFormat(TOML_SECTION)}, [file]))
+        loaders.append(ts.FileLoader({"*": ts.TomlFormat(_check_file(file))}, [file]))
     loaders.append(ts.EnvLoader(ENV_PREFIX))
     try:
         config = ts.load_settings(Config, loaders, converter=_converter())
@@ -137,8 +136,11 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
     return attrs.evolve(config, **given)
 
 
-def _check_file(file: Path) -> None:
+def _check_file(file: Path) -> str | None:
     """Check that a TOML file holds nothing but what `Config` has, in its types: the loader would turn true into 1.
+
+    Returns:
+        The section that holds the settings; None if they stand at the top.
 
     Raises:
         ConfigError: it cannot be read or parsed, or something in it is unknown or of the wrong type.
@@ -149,13 +151,16 @@ def _check_file(file: Path) -> None:
         raise ConfigError(f"cannot read {file}: {(exc.strerror or str(exc)).lower()}") from exc
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"cannot read {file}: {exc}") from exc
+    if TOML_SECTION not in document:
+        _check_document(file, Config, document, "")
+        return None
     for name in document:
         if name != TOML_SECTION:
             raise ConfigError(f"{file}: expected everything in [{TOML_SECTION}], got {name!r} beside it")
-    settings = document.get(TOML_SECTION, {})
-    if not isinstance(settings, dict):
+    if not isinstance(document[TOML_SECTION], dict):
         raise ConfigError(f"{file}: expected a section [{TOML_SECTION}]")
-    _check_document(file, Config, settings, "")
+    _check_document(file, Config, document[TOML_SECTION], "")
+    return TOML_SECTION
 
 
 def _check_document(file: Path, cls: type[Any], settings: dict[str, Any], prefix: str) -> None:
@@ -166,7 +171,7 @@ def _check_document(file: Path, cls: type[Any], settings: dict[str, Any], prefix
         kind = fields[name].type
         if attrs.has(kind):
             if not isinstance(value, dict):
-                raise ConfigError(f"{file}: expected a section [{TOML_SECTION}.{prefix}{name}]")
+                raise ConfigError(f"{file}: expected a section for {prefix}{name}")
             _check_document(file, kind, value, f"{name}.")
         elif not _fits(Path(value) if isinstance(value, str) and _takes_path(kind) else value, kind):
             raise ConfigError(f"{file}: {prefix}{name}: expected {_describe(kind)}, got {type(value).__name__}")

@@ -361,11 +361,11 @@ def test_where_no_secret_can_be_kept_the_reason_is_named(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[livchat]\nport = 3", "got 'livchat' beside it"),
-        ("port = 3", "got 'port' beside it"),
+        ("[livchat]\nport = 3", "livchat: there is no such setting"),
+        ("port = 3\n[livechat]\nudp_port = 4", "got 'port' beside it"),
         ("livechat = 3", "expected a section [livechat]"),
         ("[livechat]\nporf = 3", "porf: there is no such setting"),
-        ("[livechat]\ngateway = 5", "expected a section [livechat.gateway]"),
+        ("[livechat]\ngateway = 5", "expected a section for gateway"),
         (
             "[livechat.gateway]\nheartbeat_interval_ms = true",
             "gateway.heartbeat_interval_ms: expected a whole number",
@@ -419,3 +419,8 @@ def test_a_list_in_the_environment_may_have_spaces_and_be_empty(
     config = load_config()
     config.check()
     assert config.gateway.trusted_proxies == items
+
+
+def test_a_file_of_its_own_needs_no_section(tmp_path: Path) -> None:
+    config = load_config(toml(tmp_path, "port = 3\n[gateway]\ndrain_ms = 7\n[store]\nqueue_max = 9"))
+    assert (config.port, config.gateway.drain_ms, config.store.queue_max) == (3, 7, 9)

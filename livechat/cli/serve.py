@@ -30,7 +30,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Private key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="[console]")
-@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with a [livechat] section.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with settings.")
 def serve(file: Path | None, **flags: Any) -> None:
     """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
 
