@@ -88,6 +88,10 @@ class Config:
             raise ConfigError("advertise_host: expected a name or an IP address, got nothing")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key: expected both or neither")
+        texts = (self.host, self.secret, self.advertise_host, self.data_dir, self.tls_cert, self.tls_key)
+        for text in map(str, filter(None, texts)):
+            if "\0" in text or not _is_unicode(text):
+                raise ConfigError("configuration: expected text in UTF-8 without NUL")
         if self.secret is not None and not self.secret:
             raise ConfigError("secret: expected some text, got nothing")
         if self.node_id is not None and NODE_ID.fullmatch(self.node_id) is None:
@@ -101,6 +105,14 @@ class Config:
                 raise ConfigError(
                     f"gateway.trusted_proxies: expected IP addresses or networks, got {proxy!r}"
                 ) from None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 MAY_BE_ZERO: Final = {"resume_window_ms", "drain_ms", "close_timeout_ms"}
@@ -252,8 +264,12 @@ def obtain_secret(config: Config) -> str:
     except OSError as exc:
         raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
     secret = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+    except OSError as exc:
+        path.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
     return secret
 
 

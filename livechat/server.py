@@ -145,7 +145,7 @@ class Server:
         except LiveError as exc:
             raise ConfigError(f"the store does not answer: {exc.reason}") from exc
         for channel_id, user_id in transient:
-            lifecycle.submit_leave(self._node, channel_id, user_id, cause="disconnect")
+            lifecycle.submit_leave(self._node, channel_id, user_id)
 
     async def _serve(self, transport: Transport, head: RequestHead | None, received: bytes) -> None:
         """Serve one accepted connection: WebSocket or HTTP, by its first request."""
@@ -229,7 +229,8 @@ async def open_server(
     config.check()
     tls = _tls_context(config)
     with ExitStack() as stack:
-        tcp_sockets = tcp.bind(config.host, config.port)
+        # In a thread: looking up a name may take long.
+        tcp_sockets = await trio.to_thread.run_sync(tcp.bind, config.host, config.port)
         for sock in tcp_sockets:
             stack.callback(sock.close)
         addresses = tcp.addresses(tcp_sockets)

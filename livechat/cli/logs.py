@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import queue
 import sys
-from typing import Literal
+import threading
+from typing import Final, Literal, TextIO, cast
 
 import structlog
+
+LINES_WAITING_MAX: Final = 10_000
+"""Lines that wait for whoever reads the log; more are dropped rather than making the server wait."""
+FLUSH_AT_EXIT_S: Final = 1.0
+
+
+class LogStream:
+    """A text stream whose writes neither block nor fail: a thread of its own passes them on.
+
+    Standard error may be a pipe that nobody reads or that was closed, or a file on a full disk. None of that may
+    stop the event loop, or fail the request that had something to log.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lines: queue.Queue[str] = queue.Queue(LINES_WAITING_MAX)
+        self._idle = threading.Event()
+        self._idle.set()
+        threading.Thread(target=self._run, name="livechat-log", daemon=True).start()
+
+    def write(self, text: str) -> int:
+        """Queue a text, or drop it if too much waits."""
+        self._idle.clear()
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: the thread flushes."""
+
+    def wait_written(self, timeout_s: float) -> bool:
+        """Wait until all that was queued is written; return whether it is."""
+        return self._idle.wait(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            text = self._lines.get()
+            try:
+                self._file.write(text)
+                self._file.flush()
+            except (OSError, ValueError):
+                pass
+            if self._lines.empty():
+                self._idle.set()
 
 
 def configure(level: str, style: Literal["console", "json"]) -> None:
@@ -19,6 +68,8 @@ def configure(level: str, style: Literal["console", "json"]) -> None:
     else:
         traceback = structlog.dev.plain_traceback
         final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
+    stream = LogStream(sys.stderr)
+    atexit.register(stream.wait_written, FLUSH_AT_EXIT_S)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -27,6 +78,6 @@ def configure(level: str, style: Literal["console", "json"]) -> None:
             *final,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ async def _serve(config: Config) -> None:
                 click.echo(banner(server))
                 await anext(signals)
                 connected = server.statistics()["gateway"]["connections"]
-                click.echo(f"livechat: draining {connected:.0f} connections; once more to stop at once", err=True)
+                with suppress(OSError):  # nobody may be there to read it
+                    click.echo(
+                        f"livechat: draining {connected:.0f} connections; once more to stop at once", err=True
+                    )
                 nursery.start_soon(_hurry_on_signal, signals, server)
             nursery.cancel_scope.cancel()
 

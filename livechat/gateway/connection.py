@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -83,6 +84,18 @@ _SILENT_VIOLATIONS: Final = (
 """Violations after which trio-websocket drops the connection without having sent a close frame."""
 
 
+class _Watch:
+    """A connection's entry in the heap of deadlines; emptied at its end, for the entry outlives it."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection | None = connection
+
+    def __call__(self, now: float) -> float | None:
+        return None if self.connection is None else self.connection.on_deadline(now)
+
+
 class Connection:
     """One client on one socket. `run` serves it until it ends; nothing else needs to be closed."""
 
@@ -124,8 +137,9 @@ class Connection:
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
             identify_timeout_s=settings.identify_timeout_ms / 1000,
         )
+        self._watch = _Watch(self)
         self._due_at = math.inf
-        """When the node's heap calls `_on_deadline`; entries for other times are stale."""
+        """When the node's heap calls `on_deadline`; entries for other times are stale."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -154,6 +168,7 @@ class Connection:
             with trio.move_on_after(self._settings.close_timeout_ms / 1000, shield=True):
                 await self._stream.finish()
             self._stream.abort()
+            self._watch.connection = None
 
     def close(self, code: int, reason: str = "") -> None:
         """End the connection: out of the hubs now, then a close frame, then the socket. Never waits.
@@ -166,14 +181,15 @@ class Connection:
             return
         self.close_code = code
         self._state = State.CLOSED
-        if code in LOGGED_CLOSES:
-            log.info("connection closed", peer=self.peer_host, code=int(code), reason=CLOSE_REASONS[code])
         self._leave(ends_session=ends_session(code, by_peer=False))
         if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
             reason = reason or CLOSE_REASONS.get(code, "")
             self._stream.push_close(code, reason, drop_queue=code == CloseCode.SLOW_CONSUMER)
         if self._scope is not None:
             self._scope.cancel()
+        # Last, as the host's logger may raise.
+        if code in LOGGED_CLOSES:
+            log.info("connection closed", peer=self.peer_host, code=int(code), reason=CLOSE_REASONS[code])
 
     def _leave(self, *, ends_session: bool) -> None:
         """Take the session out of every hub; end it or park it."""
@@ -215,10 +231,16 @@ class Connection:
         ws = await request.accept(subprotocol=subprotocol)
         self._is_open = True
         self._hello()
+        if self._node.draining:
+            self.close(CloseCode.DRAIN)
+            return
         self._watch_deadline()
         try:
             if credentials is not None and identity is not None and not credentials.awaits_resume:
+                self._liveness.asked(self._node.now())
                 await self._begin(self._call(Packet(Op.IDENTIFY, None)), identity)
+                self._liveness.answered(self._node.now())
+                self._watch_deadline()
             await self._converse(ws)
         except ConnectionClosed:
             closed = ws.closed
@@ -260,9 +282,10 @@ class Connection:
         deadline, _ = self._liveness.deadline()
         if deadline < self._due_at:
             self._due_at = deadline
-            self._node.deadlines.schedule(deadline, self._on_deadline)
+            self._node.deadlines.schedule(deadline, self._watch)
 
-    def _on_deadline(self, now: float) -> float | None:
+    def on_deadline(self, now: float) -> float | None:
+        """Close if something is overdue; return when to look again."""
         if self.close_code is not None or now < self._due_at:
             return None
         deadline, code = self._liveness.deadline()
@@ -324,14 +347,24 @@ class Connection:
         return None
 
     def _call(self, packet: Packet) -> Call:
+        if packet.op == Op.HEARTBEAT:
+            # It belongs to no channel, and must not wait for a store that takes its time.
+            return self._new_call(packet, self._send_reply)
         place = self._replies.take()
+        return self._new_call(packet, lambda reply: self._replies.answer(place, reply))
+
+    def _send_reply(self, reply: Outgoing | None) -> None:
+        if reply is not None:
+            self.send(reply)
+
+    def _new_call(self, packet: Packet, answer: Callable[[Outgoing | None], None]) -> Call:
         return Call(
             node=self._node,
             caller=self,
             session_or_none=self.session,
             op=packet.op,
             request_id=packet.id,
-            answer=lambda reply: self._replies.answer(place, reply),
+            answer=answer,
         )
 
     def _handle(self, packet: Packet) -> None:
@@ -421,6 +454,7 @@ class Connection:
             return False
         session.outlet = self
         self.session = session
+        self._identity_refusals = 0
         self._state = next_state(self._state, Op.IDENTIFY)
         self._stream.message_bytes_max = self._settings.frame_bytes
         self._watch_token(session.expires_at)

@@ -116,8 +116,9 @@ class Call:
                 self.fail(refusal)
             except Exception:
                 # A bug in one handler must neither leave its client waiting nor reach the other operations.
-                log.exception("handler failed", op=self.op)
                 self.fail(InternalError("internal error"))
-            settled()
+                log.exception("handler failed", op=self.op)
+            finally:
+                settled()
 
         self.node.store.submit(operation, done)

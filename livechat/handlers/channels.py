@@ -6,7 +6,7 @@ It must not decide who may: the store does, in the transaction that changes some
 from __future__ import annotations
 
 from livechat.cluster.backplane import ChannelNotice
-from livechat.error import AlreadyInChannel, SsrcInUse
+from livechat.error import AlreadyInChannel, LiveError
 from livechat.handlers import lifecycle, views, voice
 from livechat.handlers.call import Call
 from livechat.handlers.node import Node
@@ -70,14 +70,7 @@ def join(call: Call, request: ChannelJoin) -> None:
         node.channels.subscribe(session, request.channel_id)
         replaced = peer = None
         if plan is not None:
-            try:
-                peer, replaced = voice.begin(node, session, plan)
-            except SsrcInUse:
-                # Taken since `plan` looked. A refused request changes nothing, so the membership is undone.
-                _publish_join(call, joined, None)
-                if joined.created:
-                    lifecycle.submit_leave(node, request.channel_id, session.user_id, cause="refused")
-                raise
+            peer, replaced = voice.begin(node, session, plan)
         session.joined.add(request.channel_id)
         call.ack(
             events.ChannelJoined(
@@ -93,7 +86,12 @@ def join(call: Call, request: ChannelJoin) -> None:
             voice.publish_end(node, replaced, cause, origin=call.origin)
         _publish_join(call, joined, peer)
 
-    call.submit(store.JoinChannel(request.channel_id, session.user_id, node.now_ms()), committed)
+    operation = store.JoinChannel(request.channel_id, session.user_id, node.now_ms())
+    try:
+        call.submit(operation, committed, settled=lambda: voice.release(node, plan))
+    except LiveError:
+        voice.release(node, plan)
+        raise
 
 
 def _joined_unattended(call: Call, joined: store.Joined) -> None:
@@ -105,7 +103,7 @@ def _joined_unattended(call: Call, joined: store.Joined) -> None:
     _publish_join(call, joined, None)
     user_id = call.session.user_id
     if not joined.channel.durable and not call.node.users.sessions_of(user_id):
-        lifecycle.submit_leave(call.node, joined.channel.channel_id, user_id, cause="disconnect")
+        lifecycle.submit_leave(call.node, joined.channel.channel_id, user_id)
 
 
 def _publish_join(call: Call, joined: store.Joined, peer: MediaPeer | None) -> None:
@@ -142,7 +140,10 @@ def leave(call: Call, request: ChannelLeave) -> None:
 
 
 def update(call: Call, request: ChannelUpdate) -> None:
-    """Op 13 → ACK ChannelRef: change the channel's settings; owners and moderators may."""
+    """Op 13 → ACK ChannelRef: change the channel's settings; owners and moderators may.
+
+    All subscribers hear of it, the one that asked after its ACK.
+    """
     session = call.session
 
     def committed(row: store.ChannelRow) -> None:
@@ -154,7 +155,7 @@ def update(call: Call, request: ChannelUpdate) -> None:
             actor_id=session.user_id,
             channel=events.ChannelChange(row.channel_name, row.capacity, row.private, row.max_speakers),
         )
-        call.node.backplane.publish(ChannelNotice(event, call.origin, views.facts(row)))
+        call.node.backplane.publish(ChannelNotice(event, facts=views.facts(row)))
 
     call.submit(
         store.UpdateChannel(
@@ -171,7 +172,10 @@ def update(call: Call, request: ChannelUpdate) -> None:
 
 
 def delete(call: Call, request: ChannelDelete) -> None:
-    """Op 14 → ACK ChannelRef: end the channel, its memberships, messages and voice; the owner may."""
+    """Op 14 → ACK ChannelRef: end the channel, its memberships, messages and voice; the owner may.
+
+    All subscribers hear of it, the one that asked after its ACK.
+    """
     session = call.session
 
     def committed(deleted: store.Deleted) -> None:
@@ -182,7 +186,7 @@ def delete(call: Call, request: ChannelDelete) -> None:
             member=events.Member(session.user_id, None),
             actor_id=session.user_id,
         )
-        call.node.backplane.publish(ChannelNotice(event, call.origin))
+        call.node.backplane.publish(ChannelNotice(event))
 
     call.submit(
         store.DeleteChannel(request.channel_id, session.user_id, admin=False, now_ms=call.node.now_ms()),

@@ -5,7 +5,7 @@ It must not check tokens (see `auth`) or attach sockets; the connection does.
 
 from __future__ import annotations
 
-from livechat.error import AlreadyIdentified, ShuttingDown
+from livechat.error import AlreadyIdentified, LiveError, ShuttingDown
 from livechat.handlers import lifecycle, views
 from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call
@@ -56,9 +56,15 @@ def begin(call: Call, identity: Identity) -> None:
             ),
         )
 
-    call.submit(LoadUser(identity.user_id), loaded, settled=lambda: lifecycle.end_arrival(node, identity.user_id))
     # The user's last session may end before the store has answered; its memberships are this one's as well.
     lifecycle.begin_arrival(node, identity.user_id)
+    try:
+        call.submit(
+            LoadUser(identity.user_id), loaded, settled=lambda: lifecycle.end_arrival(node, identity.user_id)
+        )
+    except LiveError:
+        lifecycle.end_arrival(node, identity.user_id)
+        raise
 
 
 def renew(call: Call, identity: Identity) -> None:

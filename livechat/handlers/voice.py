@@ -67,21 +67,27 @@ def plan(call: Call, request: ChannelJoin) -> VoicePlan | None:
         address=_stated_address(call, request),
         endpoint=call.node.media.endpoint(call.caller.local_host),
     )
-    _check_ssrc(call.node, planned)
+    if insist and ssrc is not None:
+        _reserve(call.node, planned, ssrc)
     return planned
 
 
-def _check_ssrc(node: Node, plan: VoicePlan) -> None:
-    """Refuse an ssrc that the client insists on and another peer has; one's own old peer makes room.
+def _reserve(node: Node, plan: VoicePlan, ssrc: Ssrc) -> None:
+    """Take an ssrc that the client insists on before the membership is asked for; one's own old peer makes room.
 
     Raises:
-        SsrcInUse: it is taken.
+        SsrcInUse: another peer has it, or is about to.
     """
-    if not plan.insist or plan.ssrc is None:
-        return
     hub = node.media.hub
-    if not hub.is_free(plan.channel_id, plan.ssrc, leaving=hub.of(plan.channel_id, plan.user_id)):
-        raise SsrcInUse(f"tracks: ssrc {plan.ssrc} is in use")
+    if not hub.is_free(plan.channel_id, ssrc, leaving=hub.of(plan.channel_id, plan.user_id)):
+        raise SsrcInUse(f"tracks: ssrc {ssrc} is in use")
+    hub.reserve(ssrc)
+
+
+def release(node: Node, plan: VoicePlan | None) -> None:
+    """Give free what `plan` reserved."""
+    if plan is not None and plan.insist and plan.ssrc is not None:
+        node.media.hub.release(plan.ssrc)
 
 
 def choose_profile(offered: tuple[str, ...] | None) -> SrtpProfile:
@@ -132,13 +138,10 @@ def begin(node: Node, session: Session, plan: VoicePlan) -> tuple[MediaPeer, Med
 
     Returns:
         The new peer, and the one of the same user and channel that it took over from, which has ended.
-
-    Raises:
-        SsrcInUse: the client insists on an ssrc that another peer has.
     """
     hub = node.media.hub
     replaced = hub.of(plan.channel_id, plan.user_id)
-    _check_ssrc(node, plan)
+    release(node, plan)
     if replaced is not None:
         node.media.close(replaced)
     peer = hub.add(

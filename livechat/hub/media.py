@@ -122,7 +122,15 @@ class MediaPeerHub:
         peer_timeout_s: how long a peer lives without an authentic packet.
     """
 
-    __slots__ = ("_by_session", "_by_ssrc", "_channels", "_next_peer_id", "_randbytes", "peer_timeout_s")
+    __slots__ = (
+        "_by_session",
+        "_by_ssrc",
+        "_channels",
+        "_next_peer_id",
+        "_randbytes",
+        "_reserved",
+        "peer_timeout_s",
+    )
 
     def __init__(self, randbytes: Callable[[int], bytes], *, peer_timeout_s: float = PEER_TIMEOUT_S) -> None:
         self._randbytes = randbytes
@@ -131,6 +139,7 @@ class MediaPeerHub:
         self._by_session: dict[SessionId, dict[int, MediaPeer]] = {}
         self._channels: dict[ChannelId, _Channel] = {}
         self._next_peer_id = 1
+        self._reserved: set[Ssrc] = set()
 
     def __len__(self) -> int:
         return len(self._by_ssrc)
@@ -166,6 +175,8 @@ class MediaPeerHub:
         No living peer of the node may send with it, and none of the channel may be heard as it:
         RFC 3550 section 8.2 takes one's own ssrc coming in for a collision or a loop.
         """
+        if ssrc in self._reserved:
+            return False
         channel = self._channels.get(channel_id)
         holder = self._by_ssrc.get(ssrc)
         if holder is not None and holder is not leaving:
@@ -173,6 +184,14 @@ class MediaPeerHub:
         if channel is None or ssrc not in channel.heard:
             return True
         return leaving is not None and leaving.channel_id == channel_id and leaving.egress_ssrc == ssrc
+
+    def reserve(self, ssrc: Ssrc) -> None:
+        """Keep a free ssrc from everybody until `release`: a client that insists on it is about to join."""
+        self._reserved.add(ssrc)
+
+    def release(self, ssrc: Ssrc) -> None:
+        """Give a reserved ssrc free again; nothing happens if it is not reserved."""
+        self._reserved.discard(ssrc)
 
     def add(
         self,
@@ -261,7 +280,7 @@ class MediaPeerHub:
         while True:
             ssrc = Ssrc(int.from_bytes(self._randbytes(4), "big"))
             # Zero stands for "none" in some implementations.
-            if ssrc and ssrc not in self._by_ssrc and not channel.was_used(ssrc):
+            if ssrc and ssrc not in self._reserved and ssrc not in self._by_ssrc and not channel.was_used(ssrc):
                 return ssrc
 
     def _choose_egress(self, channel: _Channel, ssrc: Ssrc, heard_before: Ssrc | None) -> Ssrc:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -148,8 +148,10 @@ class Writer:
             self._backend.flush()
             if self._handover.may_commit(entries, time.monotonic()):
                 self._backend.commit()
-                self._note_success()
-                return time.monotonic() - now
+                latency_s = time.monotonic() - now
+                # From here on nothing may raise: what is committed must not be taken for undone.
+                _say(self._note_success)
+                return latency_s
             self._backend.rollback()
         return None
 
@@ -165,17 +167,28 @@ class Writer:
 
     def _fail(self, entries: list[Entry], error: Exception) -> None:
         """Answer all with the failure of the store; what the undone transaction refused counts for nothing."""
+        for entry in entries:
+            entry.value = None
+            entry.error = outage_error(entry.operation, "the store refused or is away")
+        _say(self._note_failure, entries, error)
+
+    def _note_failure(self, entries: list[Entry], error: Exception) -> None:
         if not self._backend.is_outage(error):
             _log.error("store.operation_failed", operation=type(entries[0].operation).__name__, exc_info=error)
         elif not self._out:
             # Once, not with every batch: they go on failing as fast as they come.
             self._out = True
             _log.error("store.outage", error=str(error))
-        for entry in entries:
-            entry.value = None
-            entry.error = outage_error(entry.operation, "the store refused or is away")
 
     def _note_success(self) -> None:
         if self._out:
             self._out = False
             _log.info("store.recovered")
+
+
+def _say(log: Callable[..., None], *args: object) -> None:
+    """Log something; a log that cannot be written, on a full disk for one, must not change what is answered."""
+    try:
+        log(*args)
+    except Exception:  # noqa: BLE001, S110 - whatever a host's logger raises, and there is nowhere to say it
+        pass

@@ -12,6 +12,7 @@ from tests.support.client import (
     CHANNEL_EVENT,
     CREATE,
     DELETE,
+    ERROR,
     IDENTIFY,
     INFO,
     JOIN,
@@ -249,6 +250,7 @@ async def test_updates_and_deletion_are_the_owners(tmp_path: Path) -> None:
         assert await alice.ack(UPDATE, changes) == {"channel_id": "x"}
         event = await bob.expect(CHANNEL_EVENT)
         assert (event["event"], event["actor_id"]) == ("update", "alice")
+        assert "seq" not in event
         assert event["channel"] == {"channel_name": "Renamed", "capacity": 7, "private": False}
         assert (await bob.ack(INFO, {"channel_id": "x"}))["channel_name"] == "Renamed"
         assert await alice.ack(DELETE, {"channel_id": "x"}) == {"channel_id": "x"}
@@ -378,3 +380,45 @@ async def test_a_user_who_is_coming_in_keeps_a_transient_membership(tmp_path: Pa
                 ready = await next_one.expect(READY)
                 if ready["channels"]:
                     await next_one.expect_silence()
+
+
+async def test_who_updates_or_deletes_hears_of_it_too_after_the_ack(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, identified(server, "alice") as alice:
+        await alice.ack(CREATE, {"channel_id": "x"})
+        await alice.ack(JOIN, {"channel_id": "x"})
+        for op, kind in ((UPDATE, "update"), (DELETE, "delete")):
+            await alice.send(op, {"channel_id": "x"}, id=kind)
+            assert (await alice.expect(ACK))["op"] == op
+            assert (await alice.expect(CHANNEL_EVENT))["event"] == kind
+
+
+async def test_in_a_durable_channel_a_disconnect_ends_only_the_voice(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, identified(server, "alice") as alice:
+        await alice.ack(CREATE, {"channel_id": "x"})
+        await alice.ack(JOIN, {"channel_id": "x"})
+        async with identified(server, "bob") as bob:
+            await bob.ack(JOIN, {"channel_id": "x", "ssrc": 9})
+            await alice.expect(CHANNEL_EVENT)
+        ended = await alice.expect(CHANNEL_EVENT)
+        assert (ended["event"], ended["cause"]) == ("voice_leave", "disconnect")
+        assert ended["member"] == {"user_id": "bob", "ssrc": 9}
+        assert (await alice.ack(INFO, {"channel_id": "x"}))["member_count"] == 2
+
+
+async def test_an_ssrc_that_is_insisted_on_is_given_once_also_to_those_who_ask_at_once(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path) as server,
+        identified(server, "alice") as alice,
+        identified(server, "bob") as bob,
+    ):
+        await alice.ack(CREATE, {"channel_id": "x"})
+        join = {"channel_id": "x", "tracks": [{"kind": "audio", "ssrc": 7}]}
+        # Both are read before either is committed; who is refused is not in the channel.
+        await alice.send(JOIN, join, id=1)
+        await bob.send(JOIN, join, id=1)
+        replies = [await alice.receive(), await bob.receive()]
+        codes = sorted(reply["d"].get("code", 0) for reply in replies)
+        assert codes == [0, 2006]
+        assert (await alice.ack(INFO, {"channel_id": "x"}))["member_count"] == 1
+        loser = bob if replies[1]["op"] == ERROR else alice
+        await loser.ack(JOIN, {"channel_id": "x", "tracks": [{"kind": "audio", "ssrc": 8}]})

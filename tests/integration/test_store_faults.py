@@ -71,6 +71,8 @@ async def test_a_locked_database_rolls_back_and_heals(tmp_path: Path) -> None:
             for index in range(5):
                 await alice.send(MESSAGE, {"channel_id": "x", "content": "lost", "nonce": f"n{index}"})
             await bob.send(LEAVE, {"channel_id": "x"}, id="leave")
+            # A heartbeat does not wait for the store, not even behind a request that does.
+            assert (await bob.request(HEARTBEAT))["op"] == HEARTBEAT_ACK
             for index in range(5):
                 error = await alice.expect(ERROR)
                 assert error.items() >= {**ROLLBACK, "nonce": f"n{index}", "op": MESSAGE}.items()
