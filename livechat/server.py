@@ -252,6 +252,8 @@ async def open_server(
             node = _make_node(config, store, plane, authenticator)
             server = Server(config, node, relay, tcp_sockets, Addresses(addresses, plane.address), tls)
             await server._start()
+            # Only now: by here the secret is known to be fit for these addresses, and the store answers.
+            tcp.listen(tcp_sockets)
             try:
                 log.info("listening", tcp=addresses, udp=plane.address, node_id=node.node_id)
                 async with _run(server, partial(udp.run, udp_socket, relay)):

@@ -49,7 +49,7 @@ ServeHead = Callable[[Transport, RequestHead | None, bytes], Awaitable[None]]
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address that `host` means, all on one port.
+    """Take every address that `host` means, all on one port; `listen` then opens them.
 
     Args:
         host: a name or IP literal; `::` listens on IPv4 as well.
@@ -70,12 +70,25 @@ def bind(host: str, port: int) -> list[socket.socket]:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
             chosen = sockets[0].getsockname()[1] if port == 0 and len(sockets) > 1 else port
             sock.bind((address[0], chosen, *address[2:]))
-            sock.listen(BACKLOG)
     except (OSError, UnicodeError) as exc:
         for sock in sockets:
             sock.close()
         raise ConfigError(f"cannot listen on {host}:{port} (TCP): {_reason(exc)}") from exc
     return sockets
+
+
+def listen(sockets: list[socket.socket]) -> None:
+    """Let clients connect to what `bind` bound; until then they are refused.
+
+    Raises:
+        ConfigError: another program bound the same port meanwhile and was first to listen.
+    """
+    for sock in sockets:
+        try:
+            sock.listen(BACKLOG)
+        except OSError as exc:
+            host, port = sock.getsockname()[:2]
+            raise ConfigError(f"cannot listen on {host}:{port} (TCP): {_reason(exc)}") from exc
 
 
 def _reason(exc: Exception) -> str:
@@ -91,7 +104,7 @@ class Listener:
     """Accepts connections and hands each to `serve_head` in a task of its own.
 
     Args:
-        sockets: as from `bind`; closed when `run` ends.
+        sockets: from `bind`, and listening; closed when `run` ends.
         tls: None for plain TCP.
         head_timeout_s: for the TLS handshake and for the head of the first request, each.
         connections_max: beyond it, connections wait in the kernel's backlog.

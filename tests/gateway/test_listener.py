@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from livechat.error import ConfigError
 from livechat.gateway.head import HEAD_BYTES_MAX, RequestHead
-from livechat.gateway.listener import OVERLOAD_PAUSE_S, Listener, addresses, bind
+from livechat.gateway.listener import OVERLOAD_PAUSE_S, Listener, addresses, bind, listen
 from livechat.gateway.transport import Transport, send_all
 from livechat.protocol.types import Address
 from tests.support.sockets import tls_contexts
@@ -27,6 +27,7 @@ DEADLINE_S = 20.0
 @contextmanager
 def bound(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
     sockets = bind(host, port)
+    listen(sockets)
     try:
         yield sockets
     finally:
@@ -62,6 +63,19 @@ def test_every_address_of_ipv6_hears_ipv4_as_well() -> None:
         ((_, port),) = addresses(sockets)
         for host in ("::1", "127.0.0.1"):
             socket.create_connection((host, port)).close()
+
+
+def test_nobody_is_let_in_before_it_listens() -> None:
+    sockets = bind("127.0.0.1", 0)
+    try:
+        address = addresses(sockets)[0]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        listen(sockets)
+        socket.create_connection(address).close()
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def test_a_port_that_is_taken_is_the_operators_mistake() -> None:
@@ -141,6 +155,7 @@ async def listening(
     connections_max: int = 100,
 ) -> AsyncGenerator[tuple[Listener, Address]]:
     sockets = bind("127.0.0.1", 0)
+    listen(sockets)
     listener = Listener(sockets, served, tls=tls, head_timeout_s=head_timeout_s, connections_max=connections_max)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.run, nursery)
@@ -285,6 +300,7 @@ async def test_who_speaks_no_tls_on_a_tls_port_is_cut_and_gives_its_place_up(sai
 async def test_cancelled_it_stops_accepting_and_those_it_accepted_go_on() -> None:
     served = Served(keep=True)
     sockets = bind("127.0.0.1", 0)
+    listen(sockets)
     address = addresses(sockets)[0]
     listener = Listener(sockets, served, tls=None, head_timeout_s=DEADLINE_S, connections_max=10)
     async with trio.open_nursery() as connections:

@@ -13,19 +13,16 @@ from tests.support.client import (
     CREATE,
     DELETE,
     ERROR,
-    IDENTIFY,
     INFO,
     JOIN,
     LEAVE,
     LIST,
     MESSAGE,
     MESSAGE_EVENT,
-    READY,
     UPDATE,
-    connected,
     identified,
 )
-from tests.support.server import SECRET, counted, running_server, wait_until
+from tests.support.server import counted, running_server, wait_until
 
 
 async def test_create_answers_what_was_made(tmp_path: Path) -> None:
@@ -364,22 +361,6 @@ async def test_leaving_and_joining_at_once_ends_in_the_channel(tmp_path: Path) -
         assert (await alice.expect(ACK))["op"] == LEAVE
         assert (await alice.expect(ACK))["data"]["last_seq"] == 3
         assert (await alice.say("x", "still here"))["seq"] == 4
-
-
-async def test_a_user_who_is_coming_in_keeps_a_transient_membership(tmp_path: Path) -> None:
-    async with running_server(tmp_path) as server, identified(server, "witness") as witness:
-        await witness.ack(CREATE, {"channel_id": "x", "freq": 1})
-        await witness.ack(JOIN, {"channel_id": "x"})
-        for _ in range(10):
-            async with connected(server) as next_one:
-                async with identified(server, "alice") as alice:
-                    await alice.send(JOIN, {"channel_id": "x"})
-                    await alice.receive()
-                    # The old connection closes while the new one's IDENTIFY is on its way.
-                    await next_one.send(IDENTIFY, {"token": SECRET, "user_id": "alice"})
-                ready = await next_one.expect(READY)
-                if ready["channels"]:
-                    await next_one.expect_silence()
 
 
 async def test_who_updates_or_deletes_hears_of_it_too_after_the_ack(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.support.client import (
     connected,
     identified,
 )
-from tests.support.server import SECRET, make_config, running_server
+from tests.support.server import SECRET, counted, make_config, running_server, wait_until
 
 STORE_TIMEOUT_MS = 300
 ROLLBACK = {"code": 3005, "action": "ROLLBACK", "retryable": True}
@@ -109,11 +109,13 @@ class SlowCommit(sqlite3.Connection):
         super().commit()
 
 
-def server_on(data_dir: Path, factory: type[sqlite3.Connection]) -> AbstractAsyncContextManager[livechat.Server]:
+def server_on(
+    data_dir: Path, factory: type[sqlite3.Connection], *, timeout_s: float = STORE_TIMEOUT_MS / 1000
+) -> AbstractAsyncContextManager[livechat.Server]:
     """A server whose writer connection is of the given class."""
 
     def open_store(config: livechat.Config) -> AbstractAsyncContextManager[Store]:
-        return open_sqlite_store(config.data_dir, timeout_s=STORE_TIMEOUT_MS / 1000, connection_factory=factory)
+        return open_sqlite_store(config.data_dir, timeout_s=timeout_s, connection_factory=factory)
 
     return livechat.open_server(make_config(data_dir), open_store=open_store)
 
@@ -190,3 +192,30 @@ async def test_a_store_that_does_not_answer_at_start_is_the_operators_to_mend(tm
     with database_locked(tmp_path), pytest.raises(livechat.ConfigError, match=r"^[^\n]+$"):
         async with running_server(tmp_path, store=store):
             pass
+
+
+async def test_who_is_coming_in_keeps_a_transient_membership_when_the_old_session_ends(tmp_path: Path) -> None:
+    SlowCommit.let_go = threading.Event()
+    SlowCommit.let_go.set()
+    async with (
+        server_on(tmp_path, SlowCommit, timeout_s=10.0) as server,
+        identified(server, "witness") as witness,
+        connected(server) as next_one,
+    ):
+        await witness.ack(CREATE, {"channel_id": "radio", "freq": 1})
+        await witness.ack(JOIN, {"channel_id": "radio"})
+        async with identified(server, "alice") as alice:
+            await alice.ack(JOIN, {"channel_id": "radio"})
+            await witness.expect(CHANNEL_EVENT)
+            # The commit holds the store up, so that the IDENTIFY behind it waits while the old session ends.
+            SlowCommit.let_go.clear()
+            await witness.send(MESSAGE, {"channel_id": "radio", "content": "hold"})
+            await next_one.send(IDENTIFY, {"token": SECRET, "user_id": "alice"})
+            await wait_until(lambda: server.statistics()["store"]["queue_depth"] == 1)
+        await wait_until(lambda: counted(server)["sessions"] == 1)
+        SlowCommit.let_go.set()
+        ready = await next_one.expect(READY)
+        assert [channel["channel_id"] for channel in ready["channels"]] == ["radio"]
+        assert (await witness.expect(MESSAGE_EVENT))["content"] == "hold"
+        assert (await next_one.say("radio", "still a member"))["seq"] == 4
+        assert (await witness.expect(MESSAGE_EVENT))["seq"] == 4

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from livechat.gateway.head import RequestHead
-from livechat.gateway.listener import Listener, addresses, bind
+from livechat.gateway.listener import Listener, addresses, bind, listen
 from livechat.gateway.transport import Transport
 from livechat.http.host import Application, HttpHost, HttpLimits
 from livechat.protocol.types import Address
@@ -38,6 +38,7 @@ async def serving(
         await host.serve(transport, received)
 
     sockets = bind("127.0.0.1", 0)
+    listen(sockets)
     listener = Listener(sockets, serve_head, tls=None, head_timeout_s=DEADLINE_S, connections_max=100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.run, nursery)
