@@ -127,6 +127,12 @@ class NonceConflict(LiveError):
     code = 3003
 
 
+class ContentRejected(LiveError):
+    """The server's content filter does not let it through."""
+
+    code = 3004
+
+
 class NotPersisted(LiveError):
     """The store refused or is away. ROLLBACK: surely not stored; RETRY: unknown, repeat the nonce."""
 

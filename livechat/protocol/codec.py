@@ -1,4 +1,4 @@
-"""Owns the way between bytes and packets: the envelope, JSON and msgpack, strict validation.
+"""Owns the way between bytes and packets: the envelope, JSON and msgpack.
 
 It must not act on a packet. What comes from the wire is untrusted: every function that takes bytes raises
 only `ProtocolError`, whose reason names the field.
@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from math import isfinite
-from typing import Any, Final, Literal, Protocol, get_args, get_origin
+from typing import Any, Final, Protocol
 
 import attrs
 import msgpack
-from cattrs import ClassValidationError, Converter, IterableValidationError
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs import ClassValidationError, Converter
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from livechat.error import ProtocolError, UnknownOpcode
 from livechat.protocol.requests import REQUESTS, Request
-from livechat.protocol.types import ID_PATTERN, ChannelId, Frequency, SessionId, Ssrc, UserId
+from livechat.protocol.strict import explain, make_converter
+from livechat.protocol.types import is_text
 
 RequestId = str | int
 REQUEST_ID_LENGTH_MAX: Final = 64
@@ -77,6 +77,10 @@ class _Msgpack:
 JSON: Final[Codec] = _Json()
 MSGPACK: Final[Codec] = _Msgpack()
 CODECS: Final[dict[str, Codec]] = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
+
+_fast: Final = make_converter(detailed=False)
+_detailed: Final = make_converter(detailed=True)
+_structure: Final = {cls: _fast.get_structure_hook(cls) for cls in REQUESTS.values()}
 
 
 # --- from the wire ---------------------------------------------------------------------------------
@@ -135,33 +139,15 @@ def _retry_in_detail(payload: Mapping[str, Any], cls: type[Request], first: Exce
     given = {name: value for name, value in payload.items() if value is not None}
     try:
         return _detailed.structure(given, cls)
-    except (ClassValidationError, IterableValidationError) as exc:
-        raise ProtocolError(_sendable(_explain(exc))) from None
+    except ClassValidationError as exc:
+        raise ProtocolError(_sendable(explain(exc))) from None
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ProtocolError(f"d: {str(first)[:200]}") from None
+        raise ProtocolError(_sendable(f"d: {first}")) from None
 
 
 def _sendable(reason: str) -> str:
     """Bound a reason that quotes the packet, and escape what no codec could write."""
     return reason[:REASON_LENGTH_MAX].encode(errors="backslashreplace").decode()
-
-
-def _explain(exc: BaseException, path: str = "") -> str:
-    """Turn cattrs' first leaf error into `field.field: what was expected`."""
-    if isinstance(exc, ClassValidationError):
-        noted, bare = exc.group_exceptions()
-        if noted:
-            leaf, note = noted[0]
-            return _explain(leaf, f"{path}.{note.name}" if path else str(note.name))
-        # Raised by the class itself: a validator, whose text begins with the field's name.
-        return f"{path}.{bare[0]}" if path else str(bare[0])
-    if isinstance(exc, IterableValidationError):
-        indexed, rest = exc.group_exceptions()
-        if indexed:
-            leaf, place = indexed[0]
-            return _explain(leaf, f"{path}[{place.index}]")
-        return _explain(rest[0], path)
-    return f"{path}: {'required' if isinstance(exc, KeyError) else exc}"
 
 
 def _loads_json(text: str) -> Any:
@@ -203,134 +189,10 @@ def request_id_of_untrusted(data: str | bytes) -> RequestId | None:
 
 def _check_request_id(request_id: Any) -> None:
     if type(request_id) is str:
-        if len(request_id) > REQUEST_ID_LENGTH_MAX or not _is_text(request_id):
+        if len(request_id) > REQUEST_ID_LENGTH_MAX or not is_text(request_id):
             raise ProtocolError(f"id: expected at most {REQUEST_ID_LENGTH_MAX} characters of text")
     elif type(request_id) is not int or not -ROUTING_INT_MAX <= request_id < ROUTING_INT_MAX:
         raise ProtocolError("id: expected a string or a 64-bit integer")
-
-
-# --- strict hooks: cattrs coerces by default (5 becomes '5'); a protocol must not --------------------
-
-
-def _is_text(value: str) -> bool:
-    """Tell whether every store and codec can hold `value`: no NUL, no lone surrogate."""
-    if "\0" in value:
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _strict_str(value: Any, _type: object = str) -> str:
-    if type(value) is not str:
-        raise ValueError("expected a string")
-    if not _is_text(value):
-        raise ValueError("expected Unicode text without NUL and lone surrogates")
-    return value
-
-
-def _strict_int(value: Any, _type: object = int) -> int:
-    if type(value) is not int:
-        raise ValueError("expected an integer")
-    return value
-
-
-def _strict_bool(value: Any, _type: object = bool) -> bool:
-    if type(value) is not bool:
-        raise ValueError("expected true or false")
-    return value
-
-
-def _strict_id(value: Any, _type: object = str) -> str:
-    if type(value) is not str or ID_PATTERN.fullmatch(value) is None:
-        raise ValueError("expected 1 to 64 letters, digits or _ . : @ -")
-    return value
-
-
-def _strict_frequency(value: Any, _type: object = None) -> str:
-    """Mini LiveChat's `freq`: a number or a short text, kept as text."""
-    if type(value) is int or (type(value) is float and isfinite(value)):
-        value = repr(value)
-    if type(value) is not str or not 1 <= len(value) <= 64 or not _is_text(value):
-        raise ValueError("expected a number or a text of at most 64 characters")
-    result: str = value
-    return result
-
-
-def _strict_literal(cls: Any) -> Callable[[Any, Any], Any]:
-    allowed = get_args(cls)
-
-    def structure(value: Any, _type: object) -> Any:
-        if type(value) is not str or value not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return value
-
-    return structure
-
-
-def _is_literal(cls: Any) -> bool:
-    origin: object = get_origin(cls)
-    return origin is Literal
-
-
-def _is_tuple(cls: Any) -> bool:
-    origin: object = get_origin(cls)
-    return origin is tuple
-
-
-def _make_converter(*, detailed: bool) -> Converter:
-    converter = Converter(detailed_validation=detailed)
-    converter.register_structure_hook(str, _strict_str)
-    converter.register_structure_hook(int, _strict_int)
-    converter.register_structure_hook(bool, _strict_bool)
-    for identifier in (UserId, ChannelId, SessionId):
-        converter.register_structure_hook(identifier, _strict_id)
-    converter.register_structure_hook(Ssrc, _strict_int)
-    converter.register_structure_hook(Frequency, _strict_frequency)
-    converter.register_structure_hook_factory(_is_literal, _strict_literal)
-
-    def strict_object(cls: type[Any]) -> Callable[[Any, Any], Any]:
-        inner = make_dict_structure_fn(cls, converter, _cattrs_detailed_validation=detailed)
-
-        def structure(value: Any, _type: object) -> Any:
-            if type(value) is not dict:
-                raise ValueError("expected an object")
-            return inner(value, cls)
-
-        return structure
-
-    def strict_list(cls: Any) -> Callable[[Any, Any], Any]:
-        inner = base_list(cls)
-
-        def structure(value: Any, _type: object) -> Any:
-            if type(value) is not list:
-                raise ValueError("expected a list")
-            return inner(value, cls)
-
-        return structure
-
-    base = Converter(detailed_validation=detailed)
-
-    def base_list(cls: Any) -> Callable[[Any, Any], Any]:
-        item = get_args(cls)[0]
-        hook = converter.get_structure_hook(item)
-        if not detailed:
-            return lambda value, _type: tuple([hook(v, item) for v in value])
-        base.register_structure_hook(item, hook)
-        return base.get_structure_hook(cls)
-
-    converter.register_structure_hook_factory(attrs.has, strict_object)
-    converter.register_structure_hook_factory(_is_tuple, strict_list)
-    return converter
-
-
-_fast: Final = _make_converter(detailed=False)
-_detailed: Final = _make_converter(detailed=True)
-_structure: Final = {cls: _fast.get_structure_hook(cls) for cls in REQUESTS.values()}
 
 
 # --- to the wire -----------------------------------------------------------------------------------

@@ -11,7 +11,19 @@ from typing import Any, Literal
 import attrs
 
 from livechat.error import Action
-from livechat.protocol.types import ChannelId, ChannelMode, MessageId, MessageType, Role, SessionId, Ssrc, UserId
+from livechat.protocol.types import (
+    AnnouncementId,
+    ChannelId,
+    ChannelMode,
+    MessageId,
+    MessageType,
+    PresenceStatus,
+    Role,
+    SessionId,
+    Severity,
+    Ssrc,
+    UserId,
+)
 
 
 @attrs.frozen
@@ -72,6 +84,22 @@ class ChannelState:
 
 
 @attrs.frozen
+class Announcement:
+    """Op 107: news for everybody."""
+
+    announcement_id: AnnouncementId
+    title: str
+    body: str
+    severity: Severity
+    created_at: int
+    """Milliseconds since 1970."""
+    url: str | None = None
+    image_url: str | None = None
+    expires_at: int | None = None
+    """Milliseconds since 1970; from then on nobody is told of it any more."""
+
+
+@attrs.frozen
 class Ready:
     """Op 4, the answer to IDENTIFY."""
 
@@ -79,10 +107,35 @@ class Ready:
     user_id: UserId
     node_id: str
     channels: list[ChannelState]
-    announcements: list[dict[str, Any]] = attrs.field(factory=list, metadata={"always": True})
-    presence: dict[UserId, str] = attrs.field(factory=dict, metadata={"always": True})
+    announcements: list[Announcement] = attrs.field(factory=list, metadata={"always": True})
+    presence: dict[UserId, PresenceStatus] = attrs.field(factory=dict, metadata={"always": True})
     settings: dict[str, Any] = attrs.field(factory=dict, metadata={"always": True})
     expires_at: int | None = None
+
+
+@attrs.frozen
+class ResumedChannel:
+    """What RESUME did for one channel."""
+
+    replayed: int
+    """Sequenced events sent before RESUMED."""
+    last_seq: int
+    """The next sequenced event is this one plus 1."""
+    read_seq: int
+    unread: int
+    recovered: bool
+    """False: something is missing that can't be replayed."""
+    active_members: list[Member]
+
+
+@attrs.frozen
+class Resumed:
+    """Op 6, the answer to RESUME; the replayed events come before it."""
+
+    session_id: SessionId
+    channels: dict[ChannelId, ResumedChannel]
+    presence: dict[UserId, PresenceStatus]
+    announcements: list[Announcement]
 
 
 @attrs.frozen
@@ -132,6 +185,77 @@ class ChannelEvent:
     actor_id: UserId | None = None
     cause: str | None = None
     channel: ChannelChange | None = None
+    role: Role | None = None
+    """With an `update` that gave a member another role."""
+
+
+@attrs.frozen
+class ReadEvent:
+    """Op 102: how far somebody has read."""
+
+    channel_id: ChannelId
+    user_id: UserId
+    seq: int
+    timestamp: int
+
+
+@attrs.frozen
+class UserPresence:
+    """What others see of a user."""
+
+    user_id: UserId
+    status: PresenceStatus
+    last_seen: int | None
+    """Milliseconds since 1970 when the user was last connected; null if that was never."""
+    text: str | None = None
+
+
+@attrs.frozen
+class PresenceBatch:
+    """Op 103 for clients that asked for `presence_batches`: many users in one packet."""
+
+    users: list[UserPresence]
+
+
+@attrs.frozen
+class TypingEvent:
+    """Op 104."""
+
+    channel_id: ChannelId
+    user_id: UserId
+    typing: bool
+
+
+@attrs.frozen
+class UnreadEvent:
+    """Op 105: how much the user has not read of a channel."""
+
+    channel_id: ChannelId
+    unread: int
+    read_seq: int
+    last_seq: int
+
+
+@attrs.frozen
+class Notification:
+    """Op 106: something that concerns the user, wherever the user looks."""
+
+    kind: str
+    """`mention`, `invite`, …"""
+    channel_id: ChannelId | None = None
+    message_id: MessageId | None = None
+    seq: int | None = None
+    user_id: UserId | None = None
+    """Who caused it."""
+    preview: str | None = None
+    """The beginning of the message."""
+
+
+@attrs.frozen
+class SettingsEvent:
+    """Op 108: the user's settings as they are now."""
+
+    settings: dict[str, Any]
 
 
 @attrs.frozen
@@ -191,7 +315,7 @@ class ChannelJoined:
 
 @attrs.frozen
 class ChannelRef:
-    """ACK data of LEAVE, UPDATE and DELETE."""
+    """ACK data of CHANNEL_LEAVE, CHANNEL_UPDATE, CHANNEL_DELETE, TYPING and UNSUBSCRIBE."""
 
     channel_id: ChannelId
 
@@ -238,3 +362,98 @@ class MessageCreated:
 @attrs.frozen
 class TokenRenewed:
     expires_at: int | None
+
+
+@attrs.frozen
+class HistoryPage:
+    """ACK data of HISTORY; ascending by seq, SYSTEM messages included."""
+
+    channel_id: ChannelId
+    messages: list[Message]
+    has_before: bool
+    has_after: bool
+    last_seq: int
+
+
+@attrs.frozen
+class SyncedChannel:
+    """What SYNC did for one channel."""
+
+    replayed: int
+    last_seq: int
+    recovered: bool
+    """False: something is missing that can't be replayed."""
+
+
+@attrs.frozen
+class Synced:
+    """ACK data of SYNC; the replayed events come before it."""
+
+    channels: dict[ChannelId, SyncedChannel]
+
+
+@attrs.frozen
+class ReadDone:
+    """ACK data of READ."""
+
+    channel_id: ChannelId
+    read_seq: int
+    unread: int
+
+
+@attrs.frozen
+class Subscribed:
+    """ACK data of SUBSCRIBE; the next sequenced event is `last_seq` plus 1."""
+
+    channel_id: ChannelId
+    last_seq: int
+
+
+@attrs.frozen
+class Focused:
+    """ACK data of FOCUS."""
+
+    channel_id: ChannelId | None
+
+
+@attrs.frozen
+class PresenceUpdated:
+    """ACK data of PRESENCE_UPDATE: what others see of the user over all sessions."""
+
+    status: PresenceStatus
+
+
+@attrs.frozen
+class MemberAdded:
+    channel_id: ChannelId
+    user_id: UserId
+    role: Role
+
+
+@attrs.frozen
+class MemberRemoved:
+    channel_id: ChannelId
+    user_id: UserId
+
+
+@attrs.frozen
+class MemberEntry:
+    """A row of MEMBER_LIST."""
+
+    user_id: UserId
+    role: Role
+    joined_at: int
+
+
+@attrs.frozen
+class MemberPage:
+    channel_id: ChannelId
+    members: list[MemberEntry]
+    next: UserId | None = None
+
+
+@attrs.frozen
+class SettingsStored:
+    """ACK data of SETTINGS_SET: all settings as they are now."""
+
+    settings: dict[str, Any]

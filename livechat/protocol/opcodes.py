@@ -17,6 +17,7 @@ class Op(IntEnum):
     IDENTIFY = 3
     READY = 4
     RESUME = 5
+    RESUMED = 6
     RECONNECT = 7
     INVALID_SESSION = 9
 
@@ -29,9 +30,29 @@ class Op(IntEnum):
     CHANNEL_INFO = 16
 
     MESSAGE_CREATE = 20
+    HISTORY = 21
+    SYNC = 22
+    READ = 23
+    TYPING = 24
+    FOCUS = 25
+    SUBSCRIBE = 26
+    UNSUBSCRIBE = 27
+    PRESENCE_UPDATE = 28
+
+    MEMBER_ADD = 33
+    MEMBER_REMOVE = 34
+    MEMBER_LIST = 35
+    SETTINGS_SET = 36
 
     CHANNEL_EVENT = 100
     MESSAGE_EVENT = 101
+    READ_EVENT = 102
+    PRESENCE_EVENT = 103
+    TYPING_EVENT = 104
+    UNREAD_EVENT = 105
+    NOTIFICATION = 106
+    ANNOUNCEMENT = 107
+    SETTINGS_EVENT = 108
 
     ACK = 200
     ERROR = 201
@@ -41,7 +62,7 @@ class CloseCode(IntEnum):
     """Why a WebSocket ended.
 
     4000-4499: reconnect, with jittered backoff, and RESUME first.
-    4500-4999: do not reconnect as you are; the session is over.
+    4500-4999: do not reconnect as you are; the session is over, or (4505) another connection's.
     Below 4000 the codes are those of RFC 6455, section 7.4.1.
     """
 
@@ -75,6 +96,10 @@ class CloseCode(IntEnum):
     """The token ended and was not renewed by another IDENTIFY."""
     PROTOCOL_ABUSE = 4503
     """Twenty packets within ten seconds did not parse, or a message came in too many fragments."""
+    RATE_ABUSE = 4504
+    """A thousand requests within ten seconds were refused as too many (1006)."""
+    TAKEN_OVER = 4505
+    """Another connection resumed the session."""
     IDENTIFY_TIMEOUT = 4506
     """Neither IDENTIFY nor RESUME came in time."""
 
@@ -90,6 +115,8 @@ CLOSE_REASONS: dict[int, str] = {
     CloseCode.AUTHENTICATION_FAILED: "authentication failed",
     CloseCode.TOKEN_EXPIRED: "token expired",
     CloseCode.PROTOCOL_ABUSE: "too many invalid packets",
+    CloseCode.RATE_ABUSE: "too many requests",
+    CloseCode.TAKEN_OVER: "session taken over",
     CloseCode.IDENTIFY_TIMEOUT: "no identify in time",
 }
 
@@ -97,8 +124,9 @@ CLOSE_REASONS: dict[int, str] = {
 def ends_session(code: int, *, by_peer: bool) -> bool:
     """Tell whether a connection that closed with `code` takes its session along (else it is parked).
 
-    A client ends its session by 1000 or 1001 and by nothing else; the server by 4500-4999.
+    A client ends its session by 1000 or 1001 and by nothing else; the server by 4500-4999 but 4505, whose session
+    lives on elsewhere.
     """
     if by_peer:
         return code in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
-    return 4500 <= code <= 4999
+    return 4500 <= code <= 4999 and code != CloseCode.TAKEN_OVER

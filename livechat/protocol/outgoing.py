@@ -5,6 +5,7 @@ It must not know connections; the egress queues take the finished frames from it
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from livechat.error import LiveError
@@ -12,6 +13,7 @@ from livechat.protocol.codec import Codec, RequestId, envelope
 from livechat.protocol.events import Ack, Error
 from livechat.protocol.frames import serialize_frame
 from livechat.protocol.opcodes import Op
+from livechat.protocol.types import ChannelId
 
 
 class Outgoing:
@@ -21,14 +23,27 @@ class Outgoing:
         op: its opcode.
         payload: an instance of one of `livechat.protocol.events`, or None.
         request_id: echoed, on replies.
+        mark: (channel, seq) of a sequenced event, by which an egress queue tells what it has not sent.
+        key: given with an event without a seq that is told later if it can't be told now; a newer one of the same
+            key makes it needless.
     """
 
-    __slots__ = ("_frames", "op", "payload", "request_id")
+    __slots__ = ("_frames", "key", "mark", "op", "payload", "request_id")
 
-    def __init__(self, op: Op, payload: Any, request_id: RequestId | None = None) -> None:
+    def __init__(
+        self,
+        op: Op,
+        payload: Any,
+        request_id: RequestId | None = None,
+        *,
+        mark: tuple[ChannelId, int] | None = None,
+        key: Hashable = None,
+    ) -> None:
         self.op = op
         self.payload = payload
         self.request_id = request_id
+        self.mark = mark
+        self.key = key
         self._frames: dict[str, bytes] = {}
 
     def frame(self, codec: Codec) -> bytes:

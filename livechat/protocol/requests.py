@@ -6,13 +6,21 @@ A class whose values do not fit raises `ValueError` whose text begins with the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import attrs
 
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import ChannelId, ChannelMode, Frequency, SessionId, Ssrc, UserId
+from livechat.protocol.types import (
+    ChannelId,
+    ChannelMode,
+    Frequency,
+    PresenceStatus,
+    SessionId,
+    Ssrc,
+    UserId,
+)
+from livechat.protocol.validators import SEQ_MAX, between, json_object, length, seqs
 
 NAME_LENGTH_MAX: Final = 100
 NONCE_LENGTH_MAX: Final = 64
@@ -20,31 +28,21 @@ TOKEN_LENGTH_MAX: Final = 8192
 MENTIONS_MAX: Final = 100
 CAPACITY_MAX: Final = 100_000
 LIST_LIMIT_MAX: Final = 200
+HISTORY_LIMIT_MAX: Final = 100
+CHANNELS_MAX: Final = 10_000
+"""Channels that one RESUME or SYNC may name."""
+SETTINGS_BYTES_MAX: Final = 16_384
+"""All of a user's settings, as JSON in UTF-8 without white space."""
+SETTINGS_LEVELS_MAX: Final = 32
+"""Objects and lists within each other: far below where parsers and serializers of clients and servers give up."""
+STATUS_TEXT_MAX: Final = 128
 CONTENT_LENGTH_PARSED: Final = 65_536
 """Content beyond the configured limit gets 3001, not 1004, so parsing lets more through."""
 
-_Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def _length(least: int, most: int) -> _Validator:
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not least <= len(value) <= most:
-            raise ValueError(f"{attribute.name}: expected {least} to {most} in length, got {len(value)}")
-
-    return check
-
-
-def _between(least: int, most: int) -> _Validator:
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not least <= value <= most:
-            raise ValueError(f"{attribute.name}: expected {least} to {most}, got {value}")
-
-    return check
-
-
-_U32 = _between(0, 2**32 - 1)
-_NAME = _length(1, NAME_LENGTH_MAX)
-_TOKEN = _length(0, TOKEN_LENGTH_MAX)
+_U32 = between(0, 2**32 - 1)
+_SEQ = between(0, SEQ_MAX)
+_NAME = length(1, NAME_LENGTH_MAX)
+_TOKEN = length(0, TOKEN_LENGTH_MAX)
 
 
 @attrs.frozen
@@ -58,9 +56,11 @@ class Identify:
 
     token: str = attrs.field(repr=False, validator=_TOKEN)
     user_id: UserId | None = None
-    priority: int = attrs.field(default=100, validator=_between(0, 2**31 - 1))
-    device: str | None = attrs.field(default=None, validator=_length(0, NAME_LENGTH_MAX))
-    status: Literal["ONLINE", "AWAY", "OFFLINE"] = "ONLINE"
+    priority: int = attrs.field(default=100, validator=between(0, 2**31 - 1))
+    device: str | None = attrs.field(default=None, validator=length(0, NAME_LENGTH_MAX))
+    status: PresenceStatus = "ONLINE"
+    presence_batches: bool = False
+    """The client reads PRESENCE_EVENTs that carry many users at once, in `users`."""
 
 
 @attrs.frozen
@@ -69,7 +69,10 @@ class Resume:
 
     session_id: SessionId = attrs.field(repr=False)
     token: str = attrs.field(repr=False, validator=_TOKEN)
-    channels: dict[ChannelId, int] | None = None
+    channels: dict[ChannelId, int] | None = attrs.field(default=None, validator=seqs(CHANNELS_MAX))
+    """What the client has seen of each channel; left out: from where the session's own egress stood."""
+    presence_batches: bool = False
+    """As in IDENTIFY."""
 
 
 @attrs.frozen
@@ -80,9 +83,9 @@ class ChannelCreate:
     channel_name: str | None = attrs.field(default=None, validator=_NAME)
     mode: ChannelMode | None = None
     durable: bool | None = None
-    capacity: int = attrs.field(default=100, validator=_between(1, CAPACITY_MAX))
+    capacity: int = attrs.field(default=100, validator=between(1, CAPACITY_MAX))
     private: bool = False
-    max_speakers: int | None = attrs.field(default=None, validator=_between(1, 1000))
+    max_speakers: int | None = attrs.field(default=None, validator=between(1, 1000))
     freq: Frequency | None = None
 
     @property
@@ -104,15 +107,15 @@ class ChannelCreate:
 class MediaAddress:
     """Where a receive-only client wants its media: its own IP address and a UDP port."""
 
-    host: str = attrs.field(validator=_length(0, 255))
-    port: int = attrs.field(validator=_between(1, 65535))
+    host: str = attrs.field(validator=length(0, 255))
+    port: int = attrs.field(validator=between(1, 65535))
 
 
 @attrs.frozen
 class MediaOffer:
     """What a client can do: SRTP profiles in its order of preference, a stated address."""
 
-    profiles: tuple[str, ...] | None = attrs.field(default=None, validator=_length(0, 16))
+    profiles: tuple[str, ...] | None = attrs.field(default=None, validator=length(0, 16))
     address: MediaAddress | None = None
 
 
@@ -131,9 +134,9 @@ class ChannelJoin:
     channel_id: ChannelId
     ssrc: Ssrc | None = attrs.field(default=None, validator=_U32)
     media: MediaOffer | None = None
-    ufrag: str | None = attrs.field(default=None, validator=_length(0, 256))
-    sdp_offer: str | None = attrs.field(default=None, validator=_length(0, 65536), repr=False)
-    tracks: tuple[Track, ...] | None = attrs.field(default=None, validator=_length(0, 16))
+    ufrag: str | None = attrs.field(default=None, validator=length(0, 256))
+    sdp_offer: str | None = attrs.field(default=None, validator=length(0, 65536), repr=False)
+    tracks: tuple[Track, ...] | None = attrs.field(default=None, validator=length(0, 16))
 
     @property
     def wants_voice(self) -> bool:
@@ -154,9 +157,9 @@ class ChannelUpdate:
 
     channel_id: ChannelId
     channel_name: str | None = attrs.field(default=None, validator=_NAME)
-    capacity: int | None = attrs.field(default=None, validator=_between(1, CAPACITY_MAX))
+    capacity: int | None = attrs.field(default=None, validator=between(1, CAPACITY_MAX))
     private: bool | None = None
-    max_speakers: int | None = attrs.field(default=None, validator=_between(1, 1000))
+    max_speakers: int | None = attrs.field(default=None, validator=between(1, 1000))
 
 
 @attrs.frozen
@@ -170,7 +173,7 @@ class ChannelDelete:
 class ChannelList:
     """Op 15. d may be null; `after` is the `next` of the page before."""
 
-    limit: int = attrs.field(default=100, validator=_between(1, LIST_LIMIT_MAX))
+    limit: int = attrs.field(default=100, validator=between(1, LIST_LIMIT_MAX))
     after: ChannelId | None = None
 
 
@@ -185,10 +188,10 @@ class ChannelInfo:
 class Attachment:
     """A file that a message refers to; its bytes travel elsewhere."""
 
-    url: str = attrs.field(validator=_length(1, 2048))
-    name: str = attrs.field(validator=_length(1, 255))
-    bytes: int = attrs.field(validator=_between(0, 2**53))
-    mime: str = attrs.field(validator=_length(1, 127))
+    url: str = attrs.field(validator=length(1, 2048))
+    name: str = attrs.field(validator=length(1, 255))
+    bytes: int = attrs.field(validator=between(0, 2**53))
+    mime: str = attrs.field(validator=length(1, 127))
 
 
 @attrs.frozen
@@ -196,11 +199,123 @@ class MessageCreate:
     """Op 20. `content` is empty only beside an attachment."""
 
     channel_id: ChannelId
-    content: str = attrs.field(validator=_length(0, CONTENT_LENGTH_PARSED), repr=False)
+    content: str = attrs.field(validator=length(0, CONTENT_LENGTH_PARSED), repr=False)
     message_type: Literal["TEXT", "FILE", "IMAGE"] = "TEXT"
     attachment: Attachment | None = None
-    nonce: str | None = attrs.field(default=None, validator=_length(1, NONCE_LENGTH_MAX))
-    mentions: tuple[UserId, ...] | None = attrs.field(default=None, validator=_length(0, MENTIONS_MAX))
+    nonce: str | None = attrs.field(default=None, validator=length(1, NONCE_LENGTH_MAX))
+    mentions: tuple[UserId, ...] | None = attrs.field(default=None, validator=length(0, MENTIONS_MAX))
+
+
+@attrs.frozen
+class History:
+    """Op 21. Messages before or after a seq; with neither the newest."""
+
+    channel_id: ChannelId
+    before_seq: int | None = attrs.field(default=None, validator=_SEQ)
+    after_seq: int | None = attrs.field(default=None, validator=_SEQ)
+    limit: int = attrs.field(default=20, validator=between(1, HISTORY_LIMIT_MAX))
+
+    def __attrs_post_init__(self) -> None:
+        if self.before_seq is not None and self.after_seq is not None:
+            raise ValueError("after_seq: expected before_seq or after_seq, got both")
+
+
+@attrs.frozen
+class SyncRange:
+    """What to replay of a channel: all that lies strictly between."""
+
+    after: int = attrs.field(validator=_SEQ)
+    before: int | None = attrs.field(default=None, validator=_SEQ)
+    """None: up to now."""
+
+
+@attrs.frozen
+class Sync:
+    """Op 22. Replay the missing events of channels."""
+
+    channels: dict[ChannelId, SyncRange] = attrs.field(validator=length(0, CHANNELS_MAX))
+
+
+@attrs.frozen
+class Read:
+    """Op 23. Everything up to `seq` was read."""
+
+    channel_id: ChannelId
+    seq: int = attrs.field(validator=_SEQ)
+
+
+@attrs.frozen
+class Typing:
+    """Op 24."""
+
+    channel_id: ChannelId
+    typing: bool
+
+
+@attrs.frozen
+class Focus:
+    """Op 25. The channel that is on this session's screen; None: no one."""
+
+    channel_id: ChannelId | None = None
+
+
+@attrs.frozen
+class Subscribe:
+    """Op 26. This session receives the channel's events again."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class Unsubscribe:
+    """Op 27. This session receives only unread counts of the channel."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class PresenceUpdate:
+    """Op 28. What others see of this session; OFFLINE hides it."""
+
+    status: PresenceStatus
+    text: str | None = attrs.field(default=None, validator=length(0, STATUS_TEXT_MAX))
+
+
+@attrs.frozen
+class MemberAdd:
+    """Op 33. Make somebody a member, or give a member another role; it lifts a ban."""
+
+    channel_id: ChannelId
+    user_id: UserId
+    role: Literal["member", "moderator"] | None = None
+    """None: `member` for a new one."""
+
+
+@attrs.frozen
+class MemberRemove:
+    """Op 34. End somebody's membership; with `ban` it can't be taken up again."""
+
+    channel_id: ChannelId
+    user_id: UserId
+    ban: bool = False
+
+
+@attrs.frozen
+class MemberList:
+    """Op 35. `after` is the `next` of the page before."""
+
+    channel_id: ChannelId
+    limit: int = attrs.field(default=100, validator=between(1, LIST_LIMIT_MAX))
+    after: UserId | None = None
+
+
+@attrs.frozen
+class SettingsSet:
+    """Op 36. Keys that are given replace those of the same name; null takes one away."""
+
+    settings: dict[str, Any] = attrs.field(
+        repr=False, validator=json_object(SETTINGS_BYTES_MAX, SETTINGS_LEVELS_MAX)
+    )
 
 
 Request = (
@@ -215,6 +330,18 @@ Request = (
     | ChannelList
     | ChannelInfo
     | MessageCreate
+    | History
+    | Sync
+    | Read
+    | Typing
+    | Focus
+    | Subscribe
+    | Unsubscribe
+    | PresenceUpdate
+    | MemberAdd
+    | MemberRemove
+    | MemberList
+    | SettingsSet
 )
 
 REQUESTS: Final[dict[int, type[Request]]] = {
@@ -229,5 +356,17 @@ REQUESTS: Final[dict[int, type[Request]]] = {
     Op.CHANNEL_LIST: ChannelList,
     Op.CHANNEL_INFO: ChannelInfo,
     Op.MESSAGE_CREATE: MessageCreate,
+    Op.HISTORY: History,
+    Op.SYNC: Sync,
+    Op.READ: Read,
+    Op.TYPING: Typing,
+    Op.FOCUS: Focus,
+    Op.SUBSCRIBE: Subscribe,
+    Op.UNSUBSCRIBE: Unsubscribe,
+    Op.PRESENCE_UPDATE: PresenceUpdate,
+    Op.MEMBER_ADD: MemberAdd,
+    Op.MEMBER_REMOVE: MemberRemove,
+    Op.MEMBER_LIST: MemberList,
+    Op.SETTINGS_SET: SettingsSet,
 }
 """Every opcode a client may send. What is not here is unknown (1003)."""

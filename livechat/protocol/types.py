@@ -1,6 +1,6 @@
 """Owns the names of things that cross the wire: ids, roles, modes, profiles.
 
-It must not hold behaviour: everything here is a plain `str` or `int` at run time.
+It must not hold behaviour beyond what makes a text fit: everything here is a plain `str` or `int` at run time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ UserId = NewType("UserId", str)
 ChannelId = NewType("ChannelId", str)
 SessionId = NewType("SessionId", str)
 MessageId = NewType("MessageId", str)
+AnnouncementId = NewType("AnnouncementId", str)
 Ssrc = NewType("Ssrc", int)
 
 Frequency = NewType("Frequency", str)
@@ -23,6 +24,21 @@ ID_PATTERN: Final = re.compile(r"[\w.:@-]{1,64}")
 
 ChannelMode = Literal["conference", "ptt"]
 Role = Literal["owner", "moderator", "member"]
+PresenceStatus = Literal["ONLINE", "AWAY", "OFFLINE"]
+Severity = Literal["info", "warning", "critical"]
 MessageType = Literal["TEXT", "FILE", "IMAGE", "SYSTEM"]
 Address = tuple[str, int]
 """A UDP address: (IP literal, port)."""
+
+
+def is_text(value: str) -> bool:
+    """Tell whether every store and codec can hold `value`: no NUL, no lone surrogate."""
+    if "\0" in value:
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,6 +4,7 @@ import pytest
 
 from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, Op, ends_session
 from livechat.protocol.requests import REQUESTS
+from tests.support.sent import SENT
 
 PROTOCOL_OPS = {
     "HELLO": 0,
@@ -103,8 +104,14 @@ def test_close_codes_have_the_numbers_of_the_protocol(code: CloseCode) -> None:
 
 def test_clients_may_send_mini_livechats_requests_and_nothing_that_servers_send() -> None:
     assert set(REQUESTS) >= {1, 3, 10, 11, 12, 20}
-    assert not set(REQUESTS) & {Op.HELLO, Op.HEARTBEAT_ACK, Op.READY, Op.RECONNECT, Op.INVALID_SESSION}
+    assert not set(REQUESTS) & set(SENT)
     assert max(REQUESTS) < 100
+
+
+def test_every_op_of_chat_is_there() -> None:
+    assert set(REQUESTS) == {1, 3, 5, *range(10, 17), *range(20, 29), *range(33, 37)}
+    assert set(SENT) == {0, 2, 4, 6, 7, 9, *range(100, 109), 200, 201}
+    assert set(Op) == set(REQUESTS) | set(SENT)
 
 
 def test_each_opcode_has_a_request_class_of_its_own() -> None:
@@ -138,6 +145,8 @@ def test_every_close_code_of_ours_has_a_short_lowercase_reason(code: CloseCode) 
         (4500, True),
         (4501, True),
         (4503, True),
+        (4504, True),
+        (4505, False),
         (4506, True),
         (4507, True),
         (4999, True),

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import attrs
+import msgpack
 import pytest
 
 from livechat.error import ProtocolError, UnknownOpcode
 from livechat.protocol import requests
 from livechat.protocol.opcodes import Op
 from livechat.protocol.requests import REQUESTS
+from livechat.protocol.types import ChannelId
 from tests.support.packets import FULL, assert_can_be_sent, read
 
 # --- what clients may send, field by field -----------------------------------------------------------
@@ -22,6 +25,17 @@ NOT_INT = ("5", 1.5, 1.0, True, [1], {"a": 1})
 NOT_BOOL: tuple[object, ...] = (0, 1, "true", [], {})
 NOT_OBJECT: tuple[object, ...] = ("a", 5, True, [], ["a"])
 NOT_LIST: tuple[object, ...] = ("a", 5, True, {}, {"0": "a"})
+SEQ = (0, 2**63 - 1)
+STATUS = ("ONLINE", "AWAY", "OFFLINE")
+TOO_MANY = 10_001
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Return settings of so many objects within each other."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
 
 
 @attrs.frozen
@@ -30,9 +44,18 @@ class Field:
 
     op: Op
     path: str
+    """As errors write it: `tracks[0].ssrc`, `channels[lobby].after`."""
     good: tuple[object, ...]
     bad: tuple[object, ...]
-    required: bool = False
+    required: bool | None = False
+    """None: an entry of a map, which may be missing, but not null."""
+    excludes: str | None = None
+    """A field that must not be there as well."""
+
+    @property
+    def steps(self) -> list[str | int]:
+        """The path as names, keys and indices."""
+        return [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", self.path)]
 
 
 def text(op: Op, path: str, least: int, most: int, *, required: bool = False) -> Field:
@@ -57,21 +80,33 @@ def literal(op: Op, path: str, *values: str, required: bool = False) -> Field:
     return Field(op, path, values, ("", "nonsense", values[0] + " ", 5, True, [values[0]], {}), required)
 
 
+def seq_or_none(op: Op, path: str, *, excludes: str | None = None) -> Field:
+    return attrs.evolve(integer(op, path, *SEQ), excludes=excludes)
+
+
 U32 = (0, 2**32 - 1)
 FIELDS = [
     text(Op.IDENTIFY, "token", 0, 8192, required=True),
     identifier(Op.IDENTIFY, "user_id", required=False),
     integer(Op.IDENTIFY, "priority", 0, 2**31 - 1),
     text(Op.IDENTIFY, "device", 0, 100),
-    literal(Op.IDENTIFY, "status", "ONLINE", "AWAY", "OFFLINE"),
+    literal(Op.IDENTIFY, "status", *STATUS),
+    boolean(Op.IDENTIFY, "presence_batches"),
     identifier(Op.RESUME, "session_id"),
     text(Op.RESUME, "token", 0, 8192, required=True),
     Field(
         Op.RESUME,
         "channels",
-        ({}, {"lobby": 0, "号": 2**53}),
-        (*NOT_OBJECT, {"lobby": "1"}, {"lobby": None}, {"lobby": True}, {"a b": 1}, {"\ud800": 1}, {"": 1}),
+        ({}, {"lobby": 0, "号": 2**63 - 1}, {f"c{number}": 0 for number in range(TOO_MANY - 1)}),
+        (
+            *NOT_OBJECT,
+            *({key: 1} for key in NOT_ID if isinstance(key, str | int)),
+            {b"lobby": 1},
+            {f"c{number}": 0 for number in range(TOO_MANY)},
+        ),
     ),
+    Field(Op.RESUME, "channels[lobby]", SEQ, (*NOT_INT, None, -1, 2**63, 10**400), required=None),
+    boolean(Op.RESUME, "presence_batches"),
     identifier(Op.CHANNEL_CREATE, "channel_id"),
     text(Op.CHANNEL_CREATE, "channel_name", 1, 100),
     literal(Op.CHANNEL_CREATE, "mode", "conference", "ptt"),
@@ -112,8 +147,8 @@ FIELDS = [
         ([{"kind": "audio", "ssrc": 1}], [{"kind": "video", "ssrc": 1}] * 16, []),
         (*NOT_LIST, [{"kind": "audio", "ssrc": 1}] * 17, [None], ["audio"]),
     ),
-    literal(Op.CHANNEL_JOIN, "tracks.0.kind", "audio", "video", required=True),
-    integer(Op.CHANNEL_JOIN, "tracks.0.ssrc", *U32, required=True),
+    literal(Op.CHANNEL_JOIN, "tracks[0].kind", "audio", "video", required=True),
+    integer(Op.CHANNEL_JOIN, "tracks[0].ssrc", *U32, required=True),
     identifier(Op.CHANNEL_LEAVE, "channel_id"),
     identifier(Op.CHANNEL_UPDATE, "channel_id"),
     text(Op.CHANNEL_UPDATE, "channel_name", 1, 100),
@@ -144,16 +179,92 @@ FIELDS = [
         ([], ["ann", "bob"], ["a"] * 100),
         (*NOT_LIST, ["a"] * 101, ["a b"], [5], [None], ["\ud800"]),
     ),
+    identifier(Op.HISTORY, "channel_id"),
+    seq_or_none(Op.HISTORY, "before_seq", excludes="after_seq"),
+    seq_or_none(Op.HISTORY, "after_seq", excludes="before_seq"),
+    integer(Op.HISTORY, "limit", 1, 100),
+    Field(
+        Op.SYNC,
+        "channels",
+        (
+            {},
+            {"lobby": {"after": 0, "before": 2**63 - 1}, "号": {"after": 5, "before": 5}},
+            {f"c{number}": {"after": number, "before": None} for number in range(TOO_MANY - 1)},
+        ),
+        (
+            *NOT_OBJECT,
+            *({key: {"after": 1}} for key in NOT_ID if isinstance(key, str | int)),
+            {b"lobby": {"after": 1}},
+            {f"c{number}": {"after": 1} for number in range(TOO_MANY)},
+        ),
+        required=True,
+    ),
+    Field(
+        Op.SYNC,
+        "channels[lobby]",
+        ({"after": 0, "before": 1},),
+        (*NOT_OBJECT, None, {}, {"before": 1}),
+        required=None,
+    ),
+    integer(Op.SYNC, "channels[lobby].after", *SEQ, required=True),
+    seq_or_none(Op.SYNC, "channels[lobby].before"),
+    identifier(Op.READ, "channel_id"),
+    integer(Op.READ, "seq", *SEQ, required=True),
+    identifier(Op.TYPING, "channel_id"),
+    attrs.evolve(boolean(Op.TYPING, "typing"), required=True),
+    identifier(Op.FOCUS, "channel_id", required=False),
+    identifier(Op.SUBSCRIBE, "channel_id"),
+    identifier(Op.UNSUBSCRIBE, "channel_id"),
+    literal(Op.PRESENCE_UPDATE, "status", *STATUS, required=True),
+    text(Op.PRESENCE_UPDATE, "text", 0, 128),
+    identifier(Op.MEMBER_ADD, "channel_id"),
+    identifier(Op.MEMBER_ADD, "user_id"),
+    literal(Op.MEMBER_ADD, "role", "member", "moderator"),
+    identifier(Op.MEMBER_REMOVE, "channel_id"),
+    identifier(Op.MEMBER_REMOVE, "user_id"),
+    boolean(Op.MEMBER_REMOVE, "ban"),
+    identifier(Op.MEMBER_LIST, "channel_id"),
+    integer(Op.MEMBER_LIST, "limit", 1, 200),
+    identifier(Op.MEMBER_LIST, "after", required=False),
+    Field(
+        Op.SETTINGS_SET,
+        "settings",
+        (
+            {},
+            {"": None, "theme": {"dark": True, "sizes": [0, -0.5, 1e300, [], {}]}, "号": "é최😀"},
+            {"most": 2**63 - 1, "least": -(2**63)},
+            {"k": "x" * (16_384 - len('{"k":""}'))},
+            {"k": "é" * ((16_384 - len('{"k":""}')) // 2)},
+            nested(32),
+        ),
+        (
+            *NOT_OBJECT,
+            *({"k": value} for value in (float("nan"), float("inf"), 2**63, -(2**63) - 1, 10**400)),
+            *({"k": value} for value in (b"x", msgpack.Timestamp(5), msgpack.ExtType(5, b"x"), "a\0", "\ud800")),
+            *({"k": {"l": [value]}} for value in (float("nan"), b"x", "a\0", {b"x": 1}, {5: 1}, {"\ud800": 1})),
+            *({key: 1} for key in (b"k", 5, "a\0", "\ud800")),
+            {"k": "x" * (16_384 - len('{"k":""}') + 1)},
+            {"k": "é" * ((16_384 - len('{"k":""}')) // 2 + 1)},
+            {"k": [0] * 60_000},
+            {str(number): number for number in range(10_000)},
+            nested(33),
+            nested(500),
+            nested(100_000),
+        ),
+        required=True,
+    ),
 ]
 
 
 def changed(field: Field, **change: object) -> dict[str, Any]:
     """Return the full payload of the field's request with it set to `value`, or without it."""
     payload = copy.deepcopy(FULL[field.op])
-    *parents, last = field.path.split(".")
+    if field.excludes is not None:
+        del payload[field.excludes]
+    *parents, last = field.steps
     target: Any = payload
-    for name in parents:
-        target = target[int(name) if name.isdigit() else name]
+    for step in parents:
+        target = target[step]
     if "value" in change:
         target[last] = change["value"]
     else:
@@ -161,21 +272,21 @@ def changed(field: Field, **change: object) -> dict[str, Any]:
     return payload
 
 
-def on_the_wire(path: str) -> str:
-    """Write a path as errors do: `tracks[0].ssrc`."""
-    return "".join(f"[{name}]" if name.isdigit() else f".{name}" for name in path.split(".")).removeprefix(".")
+def brief(value: object) -> str:
+    """Name a value in a few characters; the deepest ones would exhaust `str`."""
+    return ascii(value if isinstance(value, str | int | float | bytes) else type(value).__name__)[:20]
 
 
 def cases(kind: str) -> list[Any]:
     return [
-        pytest.param(field, value, id=f"{field.op.name}-{field.path}-{str(value)[:20]!a}")
+        pytest.param(field, value, id=f"{field.op.name}-{field.path}-{brief(value)}")
         for field in FIELDS
         for value in getattr(field, kind)
     ]
 
 
 def test_every_field_of_every_request_is_in_the_table() -> None:
-    listed = {(field.op, field.path.split(".")[0]) for field in FIELDS}
+    listed = {(field.op, field.steps[0]) for field in FIELDS}
     assert listed == {(op, field.name) for op, cls in REQUESTS.items() for field in attrs.fields(cls)}
     for op, payload in FULL.items():
         assert set(payload) == {field.name for field in attrs.fields(REQUESTS[op])}
@@ -200,8 +311,8 @@ def test_optional_fields_may_be_left_out(op: int) -> None:
 @pytest.mark.parametrize(("field", "value"), cases("good"))
 def test_a_field_takes_what_it_may_hold(field: Field, value: object) -> None:
     request: Any = read(field.op, changed(field, value=value))
-    for name in field.path.split("."):
-        request = request[int(name)] if name.isdigit() else getattr(request, name)
+    for step in field.steps:
+        request = getattr(request, step) if isinstance(step, str) and attrs.has(type(request)) else request[step]
     if field.path == "freq":
         value = str(value)
     if attrs.has(type(request)):
@@ -214,7 +325,8 @@ def test_a_field_takes_what_it_may_hold(field: Field, value: object) -> None:
 def test_a_field_refuses_what_it_may_not_hold_by_name(field: Field, value: object) -> None:
     with pytest.raises(ProtocolError) as caught:
         read(field.op, changed(field, value=value))
-    assert caught.value.reason.startswith(on_the_wire(field.path))
+    # The field itself, or a place within it.
+    assert re.match(re.escape(field.path) + r"[:.\[]", caught.value.reason)
     assert_can_be_sent(caught.value)
 
 
@@ -223,11 +335,11 @@ def test_a_required_field_left_out_or_null_is_named(field: Field) -> None:
     for payload in (changed(field), changed(field, value=None)):
         with pytest.raises(ProtocolError) as caught:
             read(field.op, payload)
-        assert caught.value.reason.startswith(f"{on_the_wire(field.path)}: ")
+        assert caught.value.reason.startswith(f"{field.path}: ")
 
 
 @pytest.mark.parametrize(
-    "field", [field for field in FIELDS if not field.required], ids=lambda f: f"{f.op}-{f.path}"
+    "field", [field for field in FIELDS if field.required is False], ids=lambda f: f"{f.op}-{f.path}"
 )
 def test_null_for_an_optional_field_is_as_if_it_were_left_out(field: Field) -> None:
     assert read(field.op, changed(field, value=None)) == read(field.op, changed(field))
@@ -238,15 +350,16 @@ def test_unknown_fields_are_ignored_on_every_level(op: int) -> None:
     def with_more(value: Any) -> Any:
         if isinstance(value, list):
             return [with_more(item) for item in value]
-        if isinstance(value, dict) and value is not payload.get("channels"):
-            return {**{key: with_more(item) for key, item in value.items()}, "x-new": {"deep": [None]}}
+        if isinstance(value, dict) and value is not payload.get("settings"):
+            more = {} if value is payload.get("channels") else {"x-new": {"deep": [None]}}
+            return {key: with_more(item) for key, item in value.items()} | more
         return value
 
     payload = FULL[op]
     assert read(op, with_more(payload)) == read(op, payload)
 
 
-@pytest.mark.parametrize("op", [Op.HEARTBEAT, Op.CHANNEL_LIST])
+@pytest.mark.parametrize("op", [Op.HEARTBEAT, Op.CHANNEL_LIST, Op.FOCUS])
 def test_a_payload_of_null_is_an_empty_one(op: Op) -> None:
     assert read(op, None) == read(op, {})
 
@@ -300,6 +413,22 @@ def test_a_join_asks_for_voice_by_ssrc_media_tracks_or_an_offer(payload: dict[st
     assert request.wants_voice is wanted
 
 
+@pytest.mark.parametrize("payload", [None, {}, {"channel_id": None}])
+def test_a_focus_on_nothing_is_null_with_or_without_a_name(payload: dict[str, Any] | None) -> None:
+    assert read(Op.FOCUS, payload) == requests.Focus(None)
+
+
+def test_history_goes_one_way() -> None:
+    with pytest.raises(ProtocolError, match=r"^after_seq: .*got both$"):
+        read(Op.HISTORY, {"channel_id": "lobby", "before_seq": 9, "after_seq": 3})
+    assert read(Op.HISTORY, {"channel_id": "lobby"}) == requests.History(ChannelId("lobby"), None, None, 20)
+
+
 def test_what_proves_who_one_is_does_not_show_in_a_repr() -> None:
     for op in (Op.IDENTIFY, Op.RESUME):
         assert "hunter2" not in repr(read(op, {"token": "hunter2", "session_id": "hunter2"}))
+
+
+def test_what_users_write_for_themselves_does_not_show_in_a_repr() -> None:
+    assert "hunter2" not in repr(read(Op.SETTINGS_SET, {"settings": {"hunter2": "hunter2"}}))
+    assert "hunter2" not in repr(read(Op.MESSAGE_CREATE, {"channel_id": "lobby", "content": "hunter2"}))

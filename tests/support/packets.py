@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from livechat.error import LiveError
-from livechat.protocol.codec import (
-    CODECS,
-    Packet,
-    request_untrusted,
-)
+from livechat.protocol.codec import CODECS, Packet, request_untrusted
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import error
 from livechat.protocol.requests import Request
 
 FULL: dict[int, dict[str, Any]] = {
     Op.HEARTBEAT: {},
-    Op.IDENTIFY: {"token": "t", "user_id": "ann", "priority": 5, "device": "phone", "status": "AWAY"},
-    Op.RESUME: {"session_id": "sess_1", "token": "t", "channels": {"lobby": 3}},
+    Op.IDENTIFY: {
+        "token": "t",
+        "user_id": "ann",
+        "priority": 5,
+        "device": "phone",
+        "status": "AWAY",
+        "presence_batches": True,
+    },
+    Op.RESUME: {"session_id": "sess_1", "token": "t", "channels": {"lobby": 3}, "presence_batches": True},
     Op.CHANNEL_CREATE: {
         "channel_id": "lobby",
         "channel_name": "Lobby",
@@ -55,8 +58,20 @@ FULL: dict[int, dict[str, Any]] = {
         "nonce": "n-1",
         "mentions": ["ann"],
     },
+    Op.HISTORY: {"channel_id": "lobby", "before_seq": 9, "after_seq": None, "limit": 50},
+    Op.SYNC: {"channels": {"lobby": {"after": 3, "before": 9}}},
+    Op.READ: {"channel_id": "lobby", "seq": 3},
+    Op.TYPING: {"channel_id": "lobby", "typing": True},
+    Op.FOCUS: {"channel_id": "lobby"},
+    Op.SUBSCRIBE: {"channel_id": "lobby"},
+    Op.UNSUBSCRIBE: {"channel_id": "lobby"},
+    Op.PRESENCE_UPDATE: {"status": "AWAY", "text": "at lunch"},
+    Op.MEMBER_ADD: {"channel_id": "lobby", "user_id": "bob", "role": "moderator"},
+    Op.MEMBER_REMOVE: {"channel_id": "lobby", "user_id": "bob", "ban": True},
+    Op.MEMBER_LIST: {"channel_id": "lobby", "limit": 10, "after": "ann"},
+    Op.SETTINGS_SET: {"settings": {"theme": {"dark": True, "sizes": [1, 2.5]}, "muted": None}},
 }
-"""A payload of each request with every field given."""
+"""A payload of each request with every field given (but one of HISTORY's two, which exclude each other)."""
 
 
 def read(op: int, payload: dict[str, Any] | None) -> Request:
