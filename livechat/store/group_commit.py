@@ -12,20 +12,13 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import structlog
 import trio
 
-from livechat.error import BackendUnavailable, NotPersisted, Overloaded, ShuttingDown
-from livechat.store.base import (
-    CreateMessage,
-    DeleteChannel,
-    Done,
-    Operation,
-    Outcome,
-    StoreStatistics,
-)
+from livechat.error import BackendUnavailable, LiveError, NotPersisted, Overloaded, ShuttingDown
+from livechat.store.base import Done, Outcome, StoreStatistics
 from livechat.store.executor import Prune
 from livechat.store.handover import (
     Entry,
@@ -34,20 +27,40 @@ from livechat.store.handover import (
     doubtful_error,
     withdrawn_error,
 )
+from livechat.store.operations import CreateMessage, DeleteChannel, Operation
+from livechat.store.queries import Query
 from livechat.store.writer import Backend, Writer
 
 T = TypeVar("T")
 
 BATCH_OPERATIONS_MAX: Final = 4096
 """Bounds the time a batch keeps the Trio thread busy with its answers."""
+READERS_MAX: Final = 4
+"""Queries answered at a time; more wait, within their deadline."""
 PRUNE_EVERY_MESSAGES: Final = 10_000
 """Messages with a nonce between two looks for expired nonces."""
 
 _log = structlog.get_logger("livechat.store")
 
 
+class Reader(Protocol):
+    """The reading side of a database; called in worker threads, several at a time."""
+
+    def read(self, query: Query[Any]) -> object:
+        """Answer a query from one state of the database, and one that holds all that is committed by now.
+
+        Raises:
+            LiveError: it is refused. Any other exception means that the database can't be read.
+        """
+
+    def close(self) -> None:
+        """Give back what reading took; nothing is read afterwards. Never raises."""
+
+
 @asynccontextmanager
-async def open_group_commit(backend: Backend, *, timeout_s: float, queue_max: int) -> AsyncGenerator[GroupCommit]:
+async def open_group_commit(
+    backend: Backend, reader: Reader, *, timeout_s: float, queue_max: int
+) -> AsyncGenerator[GroupCommit]:
     """Open the backend in a thread of its own and run a store on it.
 
     Leaving the block refuses new operations, finishes those submitted and ends the thread; it takes at most
@@ -63,7 +76,7 @@ async def open_group_commit(backend: Backend, *, timeout_s: float, queue_max: in
     Cancellation:
         Opening runs to its end; leaving is shielded and bounded.
     """
-    store = GroupCommit(backend, timeout_s=timeout_s, queue_max=queue_max)
+    store = GroupCommit(backend, reader, timeout_s=timeout_s, queue_max=queue_max)
     await store.start()
     try:
         async with trio.open_nursery() as nursery:
@@ -82,7 +95,9 @@ async def open_group_commit(backend: Backend, *, timeout_s: float, queue_max: in
 class GroupCommit:
     """A `Store` on top of a `Backend`; made by `open_group_commit`."""
 
-    def __init__(self, backend: Backend, *, timeout_s: float, queue_max: int) -> None:
+    def __init__(self, backend: Backend, reader: Reader, *, timeout_s: float, queue_max: int) -> None:
+        self._reader = reader
+        self._reading = trio.CapacityLimiter(READERS_MAX)
         self._timeout_s = timeout_s
         self._queue_max = queue_max
         self._handover = Handover()
@@ -90,6 +105,7 @@ class GroupCommit:
         self._gathering: list[Entry] = []
         self._in_flight: list[Entry] = []
         self._closing = False
+        self._unreadable = False  # between the first query that failed and the next that did not
         self._open_error: Exception | None = None
         self._idle: trio.Event | None = None  # who waits for the queue to run empty
         self._parked: trio.Event | None = None  # the watcher, while there is no deadline
@@ -113,6 +129,31 @@ class GroupCommit:
         if len(self._gathering) >= self._queue_max:
             raise Overloaded(f"{self._queue_max} operations wait for the store already")
         self._queue(Entry(operation, done, time.monotonic() + self._timeout_s))
+
+    async def fetch(self, query: Query[T]) -> T:
+        """Answer a query in a thread; see `Store.fetch`."""
+        if self._closing:
+            raise ShuttingDown("the store is closing")
+        try:
+            with trio.fail_after(self._timeout_s):
+                answer = await trio.to_thread.run_sync(
+                    self._reader.read, query, abandon_on_cancel=True, limiter=self._reading
+                )
+        except LiveError:
+            raise
+        except trio.TooSlowError:
+            self._failures += 1
+            raise BackendUnavailable("the store did not answer in time") from None
+        except Exception as error:
+            self._failures += 1
+            if not self._unreadable:
+                # Once, not with every query: they go on failing as fast as they come.
+                self._unreadable = True
+                reason = " ".join(str(error).split())
+                _log.error("store.query_failed", query=type(query).__name__, error=reason)
+            raise BackendUnavailable("the store can't be read") from error
+        self._unreadable = False
+        return cast(T, answer)
 
     def statistics(self) -> StoreStatistics:
         """Return the counters."""
@@ -156,6 +197,8 @@ class GroupCommit:
             with trio.move_on_after(self._timeout_s, shield=True):
                 await self._idle.wait()
         self._give_up(math.inf)
+        # Before the writer, which on leaving tidies up only what nobody reads any more.
+        self._reader.close()
         self._writer.put(None)
         with trio.move_on_after(self._timeout_s, shield=True):
             await self._closed.wait()

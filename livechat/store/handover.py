@@ -21,7 +21,8 @@ from typing import Any
 import attrs
 
 from livechat.error import BackendUnavailable, LiveError, NotPersisted
-from livechat.store.base import Operation, Outcome
+from livechat.store.base import Outcome
+from livechat.store.operations import Operation
 
 
 class EntryState(enum.Enum):

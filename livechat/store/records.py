@@ -5,13 +5,13 @@ It must not hold rules, nor know any database. All of it lives in the writer thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import attrs
 
+from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, ChannelMode, MessageId, UserId
-from livechat.store.base import ChannelPage, ChannelRow, MemberRow, MemberState, MessageRow
+from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberRow, MemberState, MessageRow, UserRow
 
 StoredRole = Literal["moderator", "member"]
 
@@ -95,6 +95,39 @@ class NonceRecord:
     """Milliseconds since 1970."""
 
 
+@attrs.define(slots=True, eq=False)
+class UserRecord:
+    """A user beside memberships; the fields are those of `UserRow`."""
+
+    user_id: UserId
+    settings: dict[str, object]
+    last_seen: int | None
+    last_logout: int | None
+
+    def row(self) -> UserRow:
+        """Return the user as it stands now."""
+        return UserRow(dict(self.settings), self.last_seen, self.last_logout)
+
+
+@attrs.define(slots=True)
+class Lookups:
+    """What a batch of operations will ask the records for; in no order, and things may occur twice."""
+
+    created: list[ChannelId] = attrs.field(factory=list)
+    """Ids that ought to be free."""
+    changed: list[tuple[ChannelId, UserId]] = attrs.field(factory=list)
+    """Memberships, be there one or not, in channels that will change."""
+    read: list[tuple[ChannelId, UserId]] = attrs.field(factory=list)
+    """Memberships, be there one or not, in channels that will only be looked at."""
+    banned: list[tuple[ChannelId, UserId]] = attrs.field(factory=list)
+    """Those of the memberships above whose ban will be asked for if there is none."""
+    nonces: list[NonceKey] = attrs.field(factory=list)
+    positions: list[tuple[ChannelId, int]] = attrs.field(factory=list)
+    """Entries whose ordinal may be asked for."""
+    users_changed: list[UserId] = attrs.field(factory=list)
+    users_read: list[UserId] = attrs.field(factory=list)
+
+
 class Records(Protocol):
     """The database inside one transaction; what was changed before is seen by everything after.
 
@@ -113,11 +146,32 @@ class Records(Protocol):
     def last_message(self, channel: ChannelRecord) -> MessageRow | None:
         """Return the entry with the channel's `last_seq`, if it belongs to this life."""
 
-    def memberships(self, user_id: UserId) -> tuple[MemberState, ...]:
-        """Return all channels of the user, in binary order of their ids."""
+    def is_banned(self, channel: ChannelRecord, user_id: UserId) -> bool:
+        """Tell whether the user is banned from the channel."""
 
-    def visible_channels(self, user_id: UserId, after: ChannelId | None, limit: int) -> ChannelPage:
+    def ordinal_at(self, channel: ChannelRecord, seq: int) -> int:
+        """Return how many messages that are not SYSTEM the channel had at `seq`, which is one of this life."""
+
+    def memberships(self, user_id: UserId, *, with_messages: bool) -> tuple[MemberState, ...]:
+        """Return all channels of the user, in binary order of their ids.
+
+        Args:
+            with_messages: whether `last_message` is wanted.
+        """
+
+    def visible_channels(
+        self, user_id: UserId, after: ChannelId | None, limit: int, *, admin: bool
+    ) -> ChannelPage:
         """Return what `ListChannels` asks for."""
+
+    def members_of(self, channel: ChannelRecord, after: UserId | None, limit: int) -> MemberPage:
+        """Return what `ListMembers` asks for."""
+
+    def user(self, user_id: UserId) -> UserRecord:
+        """Return what is known of a user; empty if it is nothing."""
+
+    def announcements(self, since_ms: int, now_ms: int, limit: int) -> tuple[Announcement, ...]:
+        """Return what `GetAnnouncements` asks for."""
 
     def transient_members(self) -> tuple[tuple[ChannelId, UserId], ...]:
         """Return what `TransientMembers` asks for."""
@@ -144,10 +198,28 @@ class Records(Protocol):
         """Keep changed read positions and mentions."""
 
     def remove_member(self, channel: ChannelRecord, member: MemberRecord) -> None:
-        """Take a membership away."""
+        """Take a membership away, and its mentions."""
+
+    def add_ban(self, channel: ChannelRecord, user_id: UserId, actor_id: UserId, now_ms: int) -> None:
+        """Ban a user; nothing happens if that is so already."""
+
+    def remove_ban(self, channel: ChannelRecord, user_id: UserId) -> None:
+        """Lift a ban; nothing happens if there is none."""
 
     def add_message(self, channel: ChannelRecord, message: MessageRow) -> None:
-        """Append an entry to the channel's sequence."""
+        """Append an entry to the channel's sequence, whose counters stand at it already."""
+
+    def add_mention(self, member: MemberRecord, seq: int) -> None:
+        """Note that a message mentions a member; `mention_count` is the caller's."""
+
+    def remove_mentions(self, member: MemberRecord, until_seq: int) -> int:
+        """Forget the member's mentions up to a message; return how many are left."""
+
+    def save_user(self, user: UserRecord) -> None:
+        """Keep a changed or new user."""
+
+    def add_announcement(self, announcement: Announcement) -> None:
+        """Keep an announcement."""
 
     def put_nonce(self, nonce: NonceRecord) -> None:
         """Remember a nonce, in place of an expired one."""
@@ -162,5 +234,5 @@ class Records(Protocol):
             Whether there may be more to remove.
         """
 
-    def prefetch(self, members: Sequence[tuple[ChannelId, UserId]], nonces: Sequence[NonceKey]) -> None:
-        """Fetch these members, their channels and nonces, so that each need not be a query of its own."""
+    def prefetch(self, lookups: Lookups) -> None:
+        """Fetch all of this in a few queries, and lock what will change if others may write too."""

@@ -10,23 +10,34 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
 from livechat.error import ConfigError
 from livechat.store import migrate
-from livechat.store.base import Operation, Store
+from livechat.store.base import Store
 from livechat.store.executor import NONCE_TTL_MS, Executor
 from livechat.store.group_commit import open_group_commit
+from livechat.store.location import SQLITE_NAME
+from livechat.store.migrate import Migrated
+from livechat.store.operations import Operation
 from livechat.store.schema import REVISION
+from livechat.store.sqlite_reader import SqliteReader
 from livechat.store.sqlite_records import SqliteRecords
 
-DATABASE_NAME: Final = "livechat.db"
+DATABASE_NAME: Final = SQLITE_NAME
 LOCK_NAME: Final = "livechat.lock"
+
+Synchronous = Literal["full", "normal"]
+"""FULL syncs the log at every commit: only then is an acknowledged message still there after a power cut.
+
+NORMAL syncs it now and then: a crash of the process loses nothing, but a power cut or a crash of the system may
+lose the last seconds, and then numbers are given out again that clients have seen already.
+"""
 
 SQLITE_VERSION_MIN: Final = (3, 33, 0)
 """The first with UPDATE … FROM."""
@@ -34,9 +45,7 @@ SQLITE_VERSION_MIN: Final = (3, 33, 0)
 OPEN_WAIT_S: Final = 5.0
 """How long opening waits for somebody else's lock on the database, seconds."""
 
-# FULL syncs the log at every commit: only then is an acknowledged message still there after a power cut.
 _PRAGMAS: Final = (
-    "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 4000",  # pages of 4 KiB: fewer syncs of the database under load than at 1000
     "PRAGMA cache_size = -32768",  # KiB
     "PRAGMA busy_timeout = 0",  # `begin` waits with its own deadline
@@ -67,6 +76,8 @@ async def open_sqlite_store(
     timeout_s: float = 5.0,
     queue_max: int = 65_536,
     nonce_ttl_ms: int = NONCE_TTL_MS,
+    name: str = DATABASE_NAME,
+    synchronous: Synchronous = "full",
     connection_factory: type[sqlite3.Connection] = sqlite3.Connection,
 ) -> AsyncGenerator[Store]:
     """Open the store in `data_dir`, for this process alone, and bring its schema up to date.
@@ -79,6 +90,8 @@ async def open_sqlite_store(
         timeout_s: by when an operation is answered, seconds after its `submit`.
         queue_max: operations waiting for a transaction, at most.
         nonce_ttl_ms: for how long a nonce is unique, milliseconds.
+        name: of the database in that folder.
+        synchronous: see `Synchronous`.
         connection_factory: the class of the writer's connection.
 
     Raises:
@@ -87,17 +100,32 @@ async def open_sqlite_store(
     Cancellation:
         Opening runs to its end; leaving is shielded and takes at most twice `timeout_s`.
     """
-    backend = SqliteBackend(data_dir, connection_factory=connection_factory, nonce_ttl_ms=nonce_ttl_ms)
-    async with open_group_commit(backend, timeout_s=timeout_s, queue_max=queue_max) as store:
+    backend = SqliteBackend(
+        data_dir,
+        connection_factory=connection_factory,
+        nonce_ttl_ms=nonce_ttl_ms,
+        name=name,
+        synchronous=synchronous,
+    )
+    reader = SqliteReader(data_dir / name)
+    async with open_group_commit(backend, reader, timeout_s=timeout_s, queue_max=queue_max) as store:
         yield store
 
 
 class SqliteBackend:
     """The `Backend` of a SQLite database; all of it runs in the writer thread."""
 
-    def __init__(self, data_dir: Path, *, connection_factory: type[sqlite3.Connection], nonce_ttl_ms: int) -> None:
-        self._data_dir = data_dir
-        self._path = data_dir / DATABASE_NAME
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        connection_factory: type[sqlite3.Connection],
+        nonce_ttl_ms: int,
+        name: str = DATABASE_NAME,
+        synchronous: Synchronous = "full",
+    ) -> None:
+        self._path = data_dir / name
+        self._synchronous = synchronous
         self._connection_factory = connection_factory
         self._lock_fd: int | None = None
         self._connection: sqlite3.Connection | None = None
@@ -113,20 +141,12 @@ class SqliteBackend:
         Raises:
             ConfigError: one of these can't be done.
         """
-        if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
-            wanted = ".".join(map(str, SQLITE_VERSION_MIN))
-            raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: {wanted} is needed")
-        self._lock_fd = _lock_folder(self._data_dir)
-        try:
+        self._lock_fd = _lock_database(self._path)
+        with _naming(self._path):
             _make_private(self._path)
             if _revision(self._path) != REVISION:
                 _migrate(self._path)
             self._connection = self._connect()
-        except ConfigError as exc:
-            raise ConfigError(f"{self._path} {exc}") from exc
-        except (sqlite3.Error, sa.exc.SQLAlchemyError) as exc:
-            cause = getattr(exc, "orig", None) or exc
-            raise ConfigError(f"{self._path} can't be used: {cause}") from exc
 
     def close(self) -> None:
         """Close the database and release the folder."""
@@ -144,6 +164,7 @@ class SqliteBackend:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise ConfigError("is on a file system that SQLite's write-ahead log can't work on")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
         except BaseException:
@@ -199,6 +220,9 @@ class SqliteBackend:
         assert self._connection is not None
         self._connection.commit()
 
+    def abandon(self) -> None:
+        """Do nothing: an embedded database always tells what became of a commit."""
+
     def rollback(self) -> None:
         """Undo the transaction; see `Backend.rollback`."""
         self._records.forget()
@@ -238,15 +262,63 @@ def _begin_waiting(connection: sqlite3.Connection, statement: str, wait_s: float
     return True
 
 
-def _lock_folder(data_dir: Path) -> int:
-    """Make the data folder if needed and take its lock; return the file descriptor that holds it.
+def migrate_sqlite(path: Path) -> Migrated:
+    """Bring a database to the newest revision, as opening it would. Blocks.
+
+    Raises:
+        ConfigError: it can't be done, or a livechat uses it.
+    """
+    lock_fd = _lock_database(path)
+    try:
+        with _naming(path):
+            _make_private(path)
+            return _migrate(path)
+    finally:
+        os.close(lock_fd)
+
+
+def sqlite_revision(path: Path) -> str | None:
+    """Return the revision of a database; None for a missing or empty one. Blocks.
+
+    Raises:
+        ConfigError: it can't be asked.
+    """
+    if not path.exists():
+        return None
+    with _naming(path):
+        return _revision(path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which database it is what goes wrong.
+
+    Raises:
+        ConfigError: something does.
+    """
+    try:
+        yield
+    except ConfigError as exc:
+        raise ConfigError(f"{path} {exc}") from exc
+    except (sqlite3.Error, sa.exc.SQLAlchemyError) as exc:
+        cause = getattr(exc, "orig", None) or exc
+        raise ConfigError(f"{path} can't be used: {cause}") from exc
+
+
+def _lock_database(path: Path) -> int:
+    """Make the data folder if needed and take the lock; return the file descriptor that holds it.
 
     Raises:
         ConfigError: that can't be done.
     """
+    if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
+        wanted = ".".join(map(str, SQLITE_VERSION_MIN))
+        raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: {wanted} is needed")
+    data_dir = path.parent
+    lock = path.with_suffix(".lock") if path.suffix == ".db" else path.with_name(f"{path.name}.lock")
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileExistsError as exc:
         raise ConfigError(f"{data_dir} can't be used as the data folder: not a folder") from exc
     except OSError as exc:
@@ -282,12 +354,12 @@ def _revision(path: Path) -> str | None:
         return str(row[0]) if row is not None else None
 
 
-def _migrate(path: Path) -> None:
+def _migrate(path: Path) -> Migrated:
     """Bring the schema to the newest revision, all or nothing."""
     engine = sqlite_engine(path)
     try:
         with engine.begin() as connection:
-            migrate.upgrade(connection)
+            return migrate.upgrade(connection)
     finally:
         engine.dispose()
 

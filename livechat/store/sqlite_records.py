@@ -9,28 +9,21 @@ directions as one JSON text, written by `json_each` and read by `json_group_arra
 
 from __future__ import annotations
 
-import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
+from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
+from livechat.store import sqlite_rows as rows
 from livechat.store import sqlite_statements as sql
-from livechat.store.base import ChannelPage, ChannelRow, MemberState, MessageRow
-from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord
-
-K = TypeVar("K")
-V = TypeVar("V")
+from livechat.store.records import ChannelRecord, Lookups, MemberRecord, NonceKey, NonceRecord, UserRecord
+from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
 
 CHANNELS_CACHED_MAX: Final = 16_384
 MEMBERS_CACHED_MAX: Final = 65_536
 """About 20 MB; includes users known not to be members."""
-
-_ESCAPED_NUL: Final = "\\u0000"
-"""SQLite's JSON functions take it for the end of the string."""
-_INTEGER_MAX: Final = 2**63 - 1
-"""What SQLite can hold; through JSON it would quietly round anything above."""
 
 
 class SqliteRecords:
@@ -43,6 +36,9 @@ class SqliteRecords:
         self._nonces: dict[NonceKey, NonceRecord | None] = {}
         self._new_messages: list[list[object]] = []
         self._new_messages_with_extras: list[list[object]] = []
+        self._first_put_off: dict[int, int] = {}
+        """channel_key -> the first seq of those in the two lists above."""
+        self._new_mentions: list[list[object]] = []
         self._new_nonces: list[list[object]] = []
         self._touched_channels: dict[int, ChannelRecord] = {}
         self._touched_members: dict[tuple[int, UserId], MemberRecord] = {}
@@ -55,8 +51,8 @@ class SqliteRecords:
         self._connection = connection
         self._nonces.clear()
         # Only here, where nothing is put off: what is put off must stay in the caches.
-        _shrink(self._channels, CHANNELS_CACHED_MAX)
-        _shrink(self._members, MEMBERS_CACHED_MAX)
+        rows.shrink(self._channels, CHANNELS_CACHED_MAX)
+        rows.shrink(self._members, MEMBERS_CACHED_MAX)
 
     def forget(self) -> None:
         """Drop the caches and what was put off: the transaction was undone, or somebody else wrote."""
@@ -65,6 +61,8 @@ class SqliteRecords:
             self._members,
             self._new_messages,
             self._new_messages_with_extras,
+            self._first_put_off,
+            self._new_mentions,
             self._new_nonces,
             self._touched_channels,
             self._touched_members,
@@ -78,8 +76,10 @@ class SqliteRecords:
             self._write(sql.DELETE_MEMBERS, [list(key) for key in self._removed_members])
             self._removed_members.clear()
         if self._touched_members:
-            self._write(sql.PUT_MEMBERS, [_member_values(member) for member in self._touched_members.values()])
+            self._write(sql.PUT_MEMBERS, [rows.member_values(member) for member in self._touched_members.values()])
             self._touched_members.clear()
+        self._first_put_off.clear()
+        self._flush_mentions()
         if self._new_messages:
             self._write(sql.INSERT_MESSAGES, self._new_messages)
             self._new_messages.clear()
@@ -97,9 +97,16 @@ class SqliteRecords:
             self._write(sql.UPDATE_COUNTERS, counters)
             self._touched_channels.clear()
 
-    def prefetch(self, members: Sequence[tuple[ChannelId, UserId]], nonces: Sequence[NonceKey]) -> None:
+    def _flush_mentions(self) -> None:
+        if self._new_mentions:
+            self._write(sql.INSERT_MENTIONS, self._new_mentions)
+            self._new_mentions.clear()
+
+    def prefetch(self, lookups: Lookups) -> None:
         """See `Records.prefetch`; three queries at most, and none for what is cached."""
         channels = self._channels
+        members = lookups.changed + lookups.read
+        nonces = lookups.nonces
         missing = {channel_id for channel_id, _ in members if channel_id not in channels}
         for values in self._fetch_keys(sql.SELECT_CHANNELS, missing) or ():
             self._keep_channel(values)
@@ -112,10 +119,12 @@ class SqliteRecords:
             self._members.update(dict.fromkeys(keys))
             for values in found:
                 self._members[values[0], values[1]] = MemberRecord(*values)
-        if (found := self._fetch_keys(sql.SELECT_NONCES, nonces)) is not None:
-            self._nonces.update(dict.fromkeys(nonces))
+        # A nonce of this transaction may not be in the database yet.
+        unknown = [key for key in nonces if key not in self._nonces]
+        if (found := self._fetch_keys(sql.SELECT_NONCES, unknown)) is not None:
+            self._nonces.update(dict.fromkeys(unknown))
             for values in found:
-                nonce = _nonce(values)
+                nonce = rows.nonce(values)
                 self._nonces[nonce.key] = nonce
 
     # --- lookups ----------------------------------------------------------------------------------
@@ -146,7 +155,7 @@ class SqliteRecords:
         except KeyError:
             pass
         values = self._connection.execute(sql.SELECT_NONCE, key).fetchone()
-        nonce = self._nonces[key] = _nonce(values) if values is not None else None
+        nonce = self._nonces[key] = rows.nonce(values) if values is not None else None
         return nonce
 
     def last_message(self, channel: ChannelRecord) -> MessageRow | None:
@@ -154,7 +163,7 @@ class SqliteRecords:
         self.flush()
         key = (channel.channel_key, channel.last_seq)
         values = self._connection.execute(sql.SELECT_MESSAGE, key).fetchone()
-        return _message(values, channel.channel_id) if values is not None else None
+        return rows.message(values, channel.channel_id) if values is not None else None
 
     def last_seq_before(self, channel_id: ChannelId) -> int:
         """See `Records.last_seq_before`."""
@@ -163,29 +172,66 @@ class SqliteRecords:
 
     # --- queries ----------------------------------------------------------------------------------
 
-    def memberships(self, user_id: UserId) -> tuple[MemberState, ...]:
+    def memberships(self, user_id: UserId, *, with_messages: bool) -> tuple[MemberState, ...]:
         """See `Records.memberships`."""
         states = []
-        for channel_values, member_values, message_values in self._query(sql.SELECT_MEMBERSHIPS, user_id):
-            channel = _channel(channel_values)
-            message = _message(message_values, channel.channel_id) if message_values is not None else None
+        statement = sql.SELECT_MEMBERSHIPS if with_messages else sql.SELECT_MEMBERSHIPS_PLAIN
+        for channel_values, member_values, message_values in self._query(statement, user_id):
+            channel = rows.channel(channel_values)
+            message = rows.message(message_values, channel.channel_id) if message_values is not None else None
             states.append(MemberState(channel.row(), MemberRecord(*member_values).row(channel), message))
         states.sort(key=lambda state: state.channel.channel_id)
         return tuple(states)
 
-    def visible_channels(self, user_id: UserId, after: ChannelId | None, limit: int) -> ChannelPage:
+    def visible_channels(
+        self, user_id: UserId, after: ChannelId | None, limit: int, *, admin: bool
+    ) -> ChannelPage:
         """See `Records.visible_channels`."""
         # One row more than asked for tells whether there is a next page.
-        rows = [
-            _channel(values).row() for values in self._query(sql.SELECT_VISIBLE, after or "", user_id, limit + 1)
+        found = [
+            rows.channel(values).row()
+            for values in self._query(sql.SELECT_VISIBLE, after or "", user_id, limit + 1, admin)
         ]
-        rows.sort(key=lambda row: row.channel_id)
-        page = tuple(rows[:limit])
-        return ChannelPage(page, page[-1].channel_id if len(rows) > limit else None)
+        found.sort(key=lambda row: row.channel_id)
+        page = tuple(found[:limit])
+        return ChannelPage(page, page[-1].channel_id if len(found) > limit else None)
 
     def transient_members(self) -> tuple[tuple[ChannelId, UserId], ...]:
         """See `Records.transient_members`."""
         return tuple(sorted((values[0], values[1]) for values in self._query(sql.SELECT_TRANSIENT)))
+
+    def members_of(self, channel: ChannelRecord, after: UserId | None, limit: int) -> MemberPage:
+        """See `Records.members_of`."""
+        found = self._query(sql.SELECT_MEMBERS_PAGE, channel.channel_key, after or "", limit + 1)
+        members = sorted((MemberRecord(*values) for values in found), key=lambda member: member.user_id)
+        page = tuple([member.row(channel) for member in members[:limit]])
+        return MemberPage(page, page[-1].user_id if len(members) > limit else None)
+
+    def is_banned(self, channel: ChannelRecord, user_id: UserId) -> bool:
+        """See `Records.is_banned`."""
+        key = (channel.channel_key, user_id)
+        return self._connection.execute(sql.SELECT_BAN, key).fetchone() is not None
+
+    def ordinal_at(self, channel: ChannelRecord, seq: int) -> int:
+        """See `Records.ordinal_at`."""
+        key = channel.channel_key
+        if seq >= self._first_put_off.get(key, seq + 1):
+            self.flush()
+        (ordinal,) = self._connection.execute(sql.SELECT_ORDINAL, (key, seq)).fetchone()
+        return int(ordinal)
+
+    def user(self, user_id: UserId) -> UserRecord:
+        """See `Records.user`."""
+        values = self._connection.execute(sql.SELECT_USER, (user_id,)).fetchone()
+        if values is None:
+            return UserRecord(user_id, {}, None, None)
+        _, settings, last_seen, last_logout = values
+        return UserRecord(user_id, json.loads(settings), last_seen, last_logout)
+
+    def announcements(self, since_ms: int, now_ms: int, limit: int) -> tuple[Announcement, ...]:
+        """See `Records.announcements`."""
+        found = self._connection.execute(sql.SELECT_ANNOUNCEMENTS, (since_ms, now_ms, limit)).fetchall()
+        return tuple([rows.announcement(values) for values in reversed(found)])
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -219,7 +265,8 @@ class SqliteRecords:
         """See `Records.remove_channel`. The messages are unreachable from now on, and pruned later."""
         key = channel.channel_key
         user_ids = sorted(self._query(sql.SELECT_MEMBERS_OF, key))
-        self._connection.execute(sql.DELETE_MEMBERS_OF, (key,))
+        for statement in sql.DELETE_ALL_OF:
+            self._connection.execute(statement, (key,))
         self._connection.execute(sql.DELETE_CHANNEL, (key,))
         self._connection.execute(sql.PUT_FORMER, (channel.channel_id, channel.last_seq))
         self._connection.execute(sql.INSERT_PRUNABLE, (key,))
@@ -234,7 +281,7 @@ class SqliteRecords:
 
     def add_member(self, channel: ChannelRecord, member: MemberRecord) -> None:
         """See `Records.add_member`."""
-        _check_integer(member.joined_at)
+        rows.check_integer(member.joined_at)
         key = (channel.channel_key, member.user_id)
         self._members[key] = self._touched_members[key] = member
 
@@ -249,10 +296,20 @@ class SqliteRecords:
         self._touched_members.pop(key, None)
         # Deletions are flushed before insertions, so a user who joins again in the same batch is kept.
         self._removed_members[key] = None
+        if member.mention_count:
+            self.remove_mentions(member, rows.INTEGER_MAX)
+
+    def add_ban(self, channel: ChannelRecord, user_id: UserId, actor_id: UserId, now_ms: int) -> None:
+        """See `Records.add_ban`."""
+        self._connection.execute(sql.INSERT_BAN, (channel.channel_key, user_id, actor_id, now_ms))
+
+    def remove_ban(self, channel: ChannelRecord, user_id: UserId) -> None:
+        """See `Records.remove_ban`."""
+        self._connection.execute(sql.DELETE_BAN, (channel.channel_key, user_id))
 
     def add_message(self, channel: ChannelRecord, message: MessageRow) -> None:
         """See `Records.add_message`."""
-        _check_integer(message.timestamp)
+        rows.check_integer(message.timestamp)
         values: list[object] = [
             channel.channel_key,
             message.seq,
@@ -262,13 +319,38 @@ class SqliteRecords:
             message.content,
             message.nonce,
             message.timestamp,
+            channel.last_ordinal,
         ]
+        self._first_put_off.setdefault(channel.channel_key, message.seq)
         if message.attachment is None and not message.mentions and message.system is None:
             self._new_messages.append(values)
             return
         extras = (message.attachment, message.mentions or None, message.system)
-        values += [_dump(extra) if extra is not None else None for extra in extras]
+        values += [rows.dump(extra) if extra is not None else None for extra in extras]
         self._new_messages_with_extras.append(values)
+
+    def add_mention(self, member: MemberRecord, seq: int) -> None:
+        """See `Records.add_mention`."""
+        self._new_mentions.append([member.channel_key, member.user_id, seq])
+
+    def remove_mentions(self, member: MemberRecord, until_seq: int) -> int:
+        """See `Records.remove_mentions`."""
+        self._flush_mentions()
+        key = (member.channel_key, member.user_id)
+        self._connection.execute(sql.DELETE_MENTIONS, (*key, until_seq))
+        (left,) = self._connection.execute(sql.COUNT_MENTIONS, key).fetchone()
+        return int(left)
+
+    def save_user(self, user: UserRecord) -> None:
+        """See `Records.save_user`."""
+        for time_ms in (user.last_seen, user.last_logout):
+            rows.check_integer(time_ms or 0)
+        values = (user.user_id, rows.dump(user.settings), user.last_seen, user.last_logout)
+        self._connection.execute(sql.PUT_USER, values)
+
+    def add_announcement(self, announcement: Announcement) -> None:
+        """See `Records.add_announcement`."""
+        self._connection.execute(sql.INSERT_ANNOUNCEMENT, rows.announcement_values(announcement))
 
     def put_nonce(self, nonce: NonceRecord) -> None:
         """See `Records.put_nonce`."""
@@ -294,7 +376,7 @@ class SqliteRecords:
     # --- helpers ----------------------------------------------------------------------------------
 
     def _keep_channel(self, values: Sequence[Any]) -> ChannelRecord:
-        channel = _channel(values)
+        channel = rows.channel(values)
         self._channels[channel.channel_id] = channel
         return channel
 
@@ -313,78 +395,15 @@ class SqliteRecords:
         """Fetch the rows of these keys; None if JSON can't carry a key unharmed, so that each is looked up."""
         if not keys:
             return []
-        text = _dump(list(keys))
-        return self._fetch(statement, text) if _ESCAPED_NUL not in text else None
+        text = rows.dump(list(keys))
+        return self._fetch(statement, text) if rows.ESCAPED_NUL not in text else None
 
-    def _write(self, statements: tuple[str, str], rows: list[list[object]]) -> None:
+    def _write(self, statements: tuple[str, str], values: list[list[object]]) -> None:
         """Write rows in one step, or one by one where JSON could not carry them unharmed."""
         one, all_of_json = statements
-        if len(rows) > 1:
-            text = _dump(rows)
-            if _ESCAPED_NUL not in text:
+        if len(values) > 1:
+            text = rows.dump(values)
+            if rows.ESCAPED_NUL not in text:
                 self._connection.execute(all_of_json, (text,))
                 return
-        self._connection.executemany(one, rows)
-
-
-# Of the other characters only these are escaped, so that a lone surrogate fails at binding instead of being
-# stored as broken UTF-8.
-_dump: Final[Callable[[object], str]] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _check_integer(value: int) -> None:
-    if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
-        raise OverflowError("an integer does not fit 64 bits")
-
-
-def _shrink(cache: dict[K, V], size_max: int) -> None:
-    """Drop the older half of a cache that has grown too large."""
-    if len(cache) > size_max:
-        for key in list(itertools.islice(cache, len(cache) - size_max // 2)):
-            del cache[key]
-
-
-def _channel(values: Sequence[Any]) -> ChannelRecord:
-    """Return the record of a row as `sqlite_statements.CHANNEL` orders it."""
-    channel = ChannelRecord(*values)
-    channel.durable = bool(channel.durable)
-    channel.private = bool(channel.private)
-    return channel
-
-
-def _member_values(member: MemberRecord) -> list[object]:
-    """Return a row as `sqlite_statements.MEMBER` orders it."""
-    return [
-        member.channel_key,
-        member.user_id,
-        member.role,
-        member.joined_at,
-        member.read_seq,
-        member.read_ordinal,
-        member.mention_count,
-    ]
-
-
-def _message(values: Sequence[Any], channel_id: ChannelId) -> MessageRow:
-    """Return the message of a row as `sqlite_statements.MESSAGE` orders it."""
-    _, seq, message_id, author_id, kind, content, nonce, timestamp, attachment, mentions, system = values
-    return MessageRow(
-        message_id=message_id,
-        channel_id=channel_id,
-        seq=seq,
-        author_id=author_id,
-        message_type=kind,
-        content=content,
-        attachment=json.loads(attachment) if attachment is not None else None,
-        mentions=tuple(json.loads(mentions)) if mentions is not None else (),
-        nonce=nonce,
-        timestamp=timestamp,
-        system=json.loads(system) if system is not None else None,
-    )
-
-
-def _nonce(values: Sequence[Any]) -> NonceRecord:
-    """Return the record of a row as `sqlite_statements.NONCE` orders it."""
-    author_id, channel_id, nonce, digest, message_id, seq, timestamp = values
-    key = (author_id, channel_id, nonce)
-    return NonceRecord(key, bytes.fromhex(digest), message_id, seq, timestamp)
+        self._connection.executemany(one, values)

@@ -13,8 +13,12 @@ CHANNEL: Final = (
     " created_at, last_seq, last_ordinal, member_count"
 )
 MEMBER: Final = "channel_key, user_id, role, joined_at, read_seq, read_ordinal, mention_count"
-MESSAGE_PLAIN: Final = "channel_key, seq, message_id, author_id, message_type, content, nonce, timestamp"
+MESSAGE_PLAIN: Final = "channel_key, seq, message_id, author_id, message_type, content, nonce, timestamp, ordinal"
 MESSAGE: Final = MESSAGE_PLAIN + ", attachment, mentions, system"
+MENTION: Final = "channel_key, user_id, seq"
+BAN: Final = "channel_key, user_id, actor_id, created_at"
+USER: Final = "user_id, settings, last_seen, last_logout"
+ANNOUNCEMENT: Final = "announcement_id, title, body, severity, created_at, url, image_url, expires_at"
 NONCE: Final = "author_id, channel_id, nonce, body_digest, message_id, seq, timestamp"
 
 
@@ -45,9 +49,12 @@ _MEMBER_CONFLICT: Final = (
     " ON CONFLICT (channel_key, user_id) DO UPDATE SET role = excluded.role, read_seq = excluded.read_seq,"
     " read_ordinal = excluded.read_ordinal, mention_count = excluded.mention_count"
 )
+# By the primary key SQLite would look up the channel only and compare the users with all its members. The cast
+# gives the users an affinity, without which the index is used for them alone.
 DELETE_MEMBERS: Final = (
     "DELETE FROM member WHERE channel_key = ? AND user_id = ?",
-    f"DELETE FROM member WHERE (channel_key, user_id) IN (SELECT channel_key, user_id {_MEMBERS_OF_KEYS})",
+    "DELETE FROM member INDEXED BY ix_member_user_id WHERE (user_id, channel_key) IN"
+    " (SELECT CAST(json_extract(value, '$[1]') AS TEXT), json_extract(value, '$[0]') FROM json_each(?))",
 )
 PUT_MEMBERS: Final = (
     f"INSERT INTO member ({MEMBER}) VALUES ({_marks(MEMBER)}){_MEMBER_CONFLICT}",
@@ -62,6 +69,10 @@ INSERT_MESSAGES: Final = (
 INSERT_MESSAGES_WITH_EXTRAS: Final = (
     f"INSERT INTO message ({MESSAGE}) VALUES ({_marks(MESSAGE)})",
     f"INSERT INTO message ({MESSAGE}) SELECT {_elements(MESSAGE)} FROM json_each(?)",
+)
+INSERT_MENTIONS: Final = (
+    f"INSERT INTO mention ({MENTION}) VALUES ({_marks(MENTION)})",
+    f"INSERT INTO mention ({MENTION}) SELECT {_elements(MENTION)} FROM json_each(?)",
 )
 PUT_NONCES: Final = (
     f"INSERT OR REPLACE INTO nonce ({NONCE}) VALUES ({_marks(NONCE)})",
@@ -79,7 +90,14 @@ SAVE_CHANNEL: Final = (
     "UPDATE channel SET channel_name = ?, capacity = ?, private = ?, max_speakers = ? WHERE channel_key = ?"
 )
 DELETE_CHANNEL: Final = "DELETE FROM channel WHERE channel_key = ?"
-DELETE_MEMBERS_OF: Final = "DELETE FROM member WHERE channel_key = ?"
+DELETE_ALL_OF: Final = tuple(
+    f"DELETE FROM {table} WHERE channel_key = ?" for table in ("member", "mention", "ban")
+)
+DELETE_MENTIONS: Final = "DELETE FROM mention WHERE channel_key = ? AND user_id = ? AND seq <= ?"
+INSERT_BAN: Final = f"INSERT OR IGNORE INTO ban ({BAN}) VALUES ({_marks(BAN)})"
+DELETE_BAN: Final = "DELETE FROM ban WHERE channel_key = ? AND user_id = ?"
+PUT_USER: Final = f"INSERT OR REPLACE INTO user_state ({USER}) VALUES ({_marks(USER)})"
+INSERT_ANNOUNCEMENT: Final = f"INSERT INTO announcement ({ANNOUNCEMENT}) VALUES ({_marks(ANNOUNCEMENT)})"
 PUT_FORMER: Final = (
     "INSERT INTO former_channel (channel_id, last_seq) VALUES (?, ?)"
     " ON CONFLICT (channel_id) DO UPDATE SET last_seq = excluded.last_seq"
@@ -121,9 +139,50 @@ SELECT_MEMBERSHIPS: Final = (
     " ON message.channel_key = channel.channel_key AND message.seq = channel.last_seq"
     " WHERE member.user_id = ?"
 )
+SELECT_MEMBERSHIPS_PLAIN: Final = (
+    f"SELECT json_group_array(json_array(json_array({_columns(CHANNEL, 'channel')}),"
+    f" json_array({_columns(MEMBER, 'member')}), NULL))"
+    " FROM member JOIN channel USING (channel_key) WHERE member.user_id = ?"
+)
+SELECT_MEMBERS_PAGE: Final = (
+    f"SELECT json_group_array(json_array({MEMBER})) FROM (SELECT * FROM member"
+    " WHERE channel_key = ? AND user_id > ? ORDER BY user_id LIMIT ?)"
+)
+SELECT_GLANCE: Final = (
+    "SELECT channel.channel_key, owner_id, private, last_seq, member.role FROM channel LEFT JOIN member"
+    " ON member.channel_key = channel.channel_key AND member.user_id = ? WHERE channel_id = ?"
+)
+# A page of history, from either end; one row more than wanted tells whether there is more.
+HISTORY_BEFORE: Final = (
+    f"SELECT json_group_array(json_array({MESSAGE})) FROM (SELECT * FROM message"
+    " WHERE channel_key = ? AND seq < ? ORDER BY seq DESC LIMIT ?)"
+)
+HISTORY_AFTER: Final = (
+    f"SELECT json_group_array(json_array({MESSAGE})) FROM (SELECT * FROM message"
+    " WHERE channel_key = ? AND seq > ? ORDER BY seq LIMIT ?)"
+)
+HISTORY_HAS_BEFORE: Final = "SELECT 1 FROM message WHERE channel_key = ? AND seq <= ? LIMIT 1"
+# [channel_id, after, before] each. CROSS JOIN fixes the order of the loops, and with it that of the rows: by
+# range, then by the primary key. An ORDER BY would read all that is in the ranges, for every page of them.
+SELECT_RANGES: Final = (
+    f"SELECT json_group_array(json_array(channel_id, json_array({_columns(MESSAGE, 'found')}))) FROM ("
+    "SELECT message.*, channel.channel_id FROM json_each(?) AS wanted"
+    " CROSS JOIN channel ON channel.channel_id = json_extract(wanted.value, '$[0]')"
+    " CROSS JOIN message ON message.channel_key = channel.channel_key"
+    " AND message.seq > json_extract(wanted.value, '$[1]') AND message.seq < json_extract(wanted.value, '$[2]')"
+    " LIMIT ?) AS found"
+)
+SELECT_BAN: Final = "SELECT 1 FROM ban WHERE channel_key = ? AND user_id = ?"
+SELECT_ORDINAL: Final = "SELECT ordinal FROM message WHERE channel_key = ? AND seq = ?"
+COUNT_MENTIONS: Final = "SELECT count(*) FROM mention WHERE channel_key = ? AND user_id = ?"
+SELECT_USER: Final = f"SELECT {USER} FROM user_state WHERE user_id = ?"
+SELECT_ANNOUNCEMENTS: Final = (
+    f"SELECT {ANNOUNCEMENT} FROM announcement WHERE created_at >= ? AND (expires_at IS NULL OR expires_at > ?)"
+    " ORDER BY created_at DESC, announcement_id DESC LIMIT ?"
+)
 SELECT_VISIBLE: Final = (
     f"SELECT json_group_array(json_array({CHANNEL})) FROM (SELECT * FROM channel WHERE channel_id > ?1 AND"
-    " (NOT private OR owner_id = ?2 OR EXISTS (SELECT 1 FROM member"
+    " (?4 OR NOT private OR owner_id = ?2 OR EXISTS (SELECT 1 FROM member"
     " WHERE member.channel_key = channel.channel_key AND member.user_id = ?2))"
     " ORDER BY channel_id LIMIT ?3)"
 )

@@ -4,7 +4,8 @@ It must not know any database, nor Trio: results go back through the `report` it
 
     a batch:  BEGIN ── execute each ── flush ── may commit? ── COMMIT ── report
                 │                        │          └ no: a deadline passed: ROLLBACK, again with the others
-                └ locked: wait           └ one operation broke it: ROLLBACK, then each by itself
+                └ locked: wait           ├ one operation broke it: ROLLBACK, then each by itself
+                                         └ it lost to somebody else's: ROLLBACK, again
 """
 
 from __future__ import annotations
@@ -17,14 +18,21 @@ from typing import Any, Protocol
 import structlog
 
 from livechat.error import LiveError
-from livechat.store.base import Operation
 from livechat.store.handover import Entry, Handover, outage_error
+from livechat.store.operations import Operation
 
 _log = structlog.get_logger("livechat.store")
 
 
+class TransactionLost(Exception):
+    """A transaction gave way to somebody else's, or lost its connection before COMMIT: it may be done again."""
+
+
 class Backend(Protocol):
-    """A database as the writer thread sees it; every method is called in that thread only."""
+    """A database as the writer thread sees it; methods are called in that thread only, except for `abandon`.
+
+    `begin`, `prepare`, `execute` and `flush` may raise `TransactionLost`, at any time before COMMIT.
+    """
 
     def open(self) -> None:
         """Get ready for `begin`.
@@ -53,7 +61,13 @@ class Backend(Protocol):
         """Send all that `execute` has put off to the database, short of COMMIT."""
 
     def commit(self) -> None:
-        """Make the transaction durable."""
+        """Make the transaction durable; return or raise only once it is certain that it is, or never will be.
+
+        If the connection breaks meanwhile, that may take as long as the database is away.
+        """
+
+    def abandon(self) -> None:
+        """Make a `commit` that still looks for its outcome raise; nobody waits for it any more. Any thread."""
 
     def rollback(self) -> None:
         """Undo the transaction, if there still is one, and forget all that was cached. Never raises."""
@@ -92,8 +106,10 @@ class Writer:
         self._batches: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
 
     def put(self, batch: list[Entry] | None) -> None:
-        """Hand over the next batch, or None to end the thread after those before. Any thread."""
+        """Hand over the next batch, or None to end the thread after those before, all answered. Any thread."""
         self._batches.put(batch)
+        if batch is None:
+            self._backend.abandon()
 
     def run(self) -> None:
         """Open the backend, run batches until a None comes, close the backend."""
@@ -136,16 +152,21 @@ class Writer:
     def _transact(self, batch: list[Entry]) -> float | None:
         """Execute and commit those of the batch that still have time; return how long it took in seconds.
 
-        Each turn of the loop either ends it or sees the deadline of at least one more operation pass.
+        Each turn of the loop ends it, or sees the deadline of at least one more operation pass, or has waited for
+        somebody else's transaction to end.
         """
         entries = batch
         while entries := self._handover.take_live(entries, now := time.monotonic()):
             write = any(entry.operation.writes for entry in entries)
             wait_s = min(entry.deadline for entry in entries) - now
-            if not self._backend.begin(write=write, wait_s=wait_s):
+            try:
+                if not self._backend.begin(write=write, wait_s=wait_s):
+                    continue
+                self._execute(entries)
+                self._backend.flush()
+            except TransactionLost:
+                self._backend.rollback()
                 continue
-            self._execute(entries)
-            self._backend.flush()
             if self._handover.may_commit(entries, time.monotonic()):
                 self._backend.commit()
                 latency_s = time.monotonic() - now

@@ -5,18 +5,27 @@ from __future__ import annotations
 import pytest
 
 from livechat.protocol.types import ChannelId, UserId
-from livechat.store.base import GetChannel, ListChannels, LoadUser, TransientMembers, perform
+from livechat.store.base import perform
+from livechat.store.operations import GetChannel, ListChannels, TransientMembers
 from tests.support.store import (
     NOW_MS,
     OpenStore,
+    add_member,
     create,
     delete,
+    get,
+    history,
     in_one_go,
     join,
     last_seq,
     leave,
+    list_members,
+    load,
+    mark_read,
     message,
+    query_refusal,
     refusal,
+    remove_member,
     state_of,
     update,
 )
@@ -99,9 +108,16 @@ async def test_every_operation_on_an_unknown_channel_is_refused(open_store: Open
             join(),
             leave(),
             message(),
-            GetChannel(ChannelId("lobby"), UserId("ann")),
+            message(admin=True),
+            mark_read(),
+            add_member(admin=True),
+            remove_member(admin=True),
+            remove_member(admin=True, ban=True),
+            list_members(admin=True),
+            get(admin=True),
         ):
             assert await refusal(store, operation) == 2000
+        assert await query_refusal(store, history(admin=True)) == 2000
 
 
 async def test_joining_writes_one_entry_and_joining_again_none(open_store: OpenStore) -> None:
@@ -127,7 +143,7 @@ async def test_joining_writes_one_entry_and_joining_again_none(open_store: OpenS
 async def test_the_owner_is_a_member_only_by_joining_and_then_has_that_role(open_store: OpenStore) -> None:
     async with open_store() as store:
         await perform(store, create())
-        assert await perform(store, LoadUser(UserId("owner"))) == ()
+        assert (await perform(store, load("owner"))).states == ()
         assert (await perform(store, join("owner"))).member.role == "owner"
 
 
@@ -152,7 +168,7 @@ async def test_leaving_writes_one_entry_and_ends_the_membership(open_store: Open
         assert (left.channel.last_seq, left.channel.member_count) == (2, 0)
         assert await refusal(store, leave("ann")) == 2004
         assert await refusal(store, message("ann")) == 3002
-        assert await perform(store, LoadUser(UserId("ann"))) == ()
+        assert (await perform(store, load("ann"))).states == ()
         assert await last_seq(store) == 2
 
 
@@ -175,7 +191,7 @@ async def test_deleting_returns_the_members_and_takes_everything_away(open_store
 
         assert deleted.channel.last_seq == 3
         assert deleted.members == ("ann", "bob")
-        assert await perform(store, LoadUser(UserId("ann"))) == ()
+        assert (await perform(store, load("ann"))).states == ()
         assert await refusal(store, delete()) == 2000
         assert (await perform(store, ListChannels(UserId("ann")))).channels == ()
 
@@ -204,7 +220,7 @@ async def test_a_user_loads_all_own_channels_in_order(open_store: OpenStore) -> 
         for channel_id in ("b", "a", "Z", "é"):
             await perform(store, join("ann", channel_id))
         sent = await perform(store, message("bob", "hi", "a"))
-        states = await perform(store, LoadUser(UserId("ann")))
+        states = (await perform(store, load("ann"))).states
 
         assert [state.channel.channel_id for state in states] == ["Z", "a", "b", "é"]
         assert [state.unread for state in states] == [0, 1, 0, 0]

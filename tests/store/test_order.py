@@ -9,8 +9,10 @@ import trio
 
 from livechat.error import ShuttingDown
 from livechat.protocol.types import ChannelId, UserId
-from livechat.store.base import GetChannel, LoadUser, MemberState, Outcome, Store, Stored, perform
-from tests.support.store import OpenStore, create, in_one_go, join, last_seq, leave, message, state_of
+from livechat.store.base import Outcome, Store, perform
+from livechat.store.operations import GetChannel
+from livechat.store.rows import Stored, UserView
+from tests.support.store import OpenStore, create, in_one_go, join, last_seq, leave, load, message, state_of
 
 
 async def test_seq_has_no_hole_with_many_senders_and_refusals_between(open_store: OpenStore) -> None:
@@ -65,8 +67,8 @@ async def test_answers_come_in_the_order_of_submission(open_store: OpenStore) ->
         assert [result.message.content for result in results if result.message] == [str(n) for n in range(5000)]
 
 
-async def test_operations_submitted_meanwhile_share_a_commit(open_store: OpenStore) -> None:
-    async with open_store() as store:
+async def test_operations_submitted_meanwhile_share_a_commit(open_durable_store: OpenStore) -> None:
+    async with open_durable_store() as store:
         await in_one_go(store, [create(), join("ann")])
         before = store.statistics()
         await in_one_go(store, [message("ann") for _ in range(1000)])
@@ -82,8 +84,8 @@ async def test_a_read_sees_all_that_was_submitted_before_and_nothing_after(open_
     answers: dict[str, object] = {}
     answered = trio.Event()
 
-    def keep(name: str, outcome: Outcome[tuple[MemberState, ...]]) -> None:
-        answers[name] = [(state.channel.last_seq, state.unread) for state in outcome.unwrap()]
+    def keep(name: str, outcome: Outcome[UserView]) -> None:
+        answers[name] = [(state.channel.last_seq, state.unread) for state in outcome.unwrap().states]
         if len(answers) == 3:
             answered.set()
 
@@ -91,7 +93,7 @@ async def test_a_read_sees_all_that_was_submitted_before_and_nothing_after(open_
         await in_one_go(store, [create(), join("ann"), join("bob")])
         for name in ("first", "second", "third"):
             store.submit(message("ann"), lambda outcome: None)
-            store.submit(LoadUser(UserId("bob")), lambda outcome, name=name: keep(name, outcome))  # type: ignore[misc]
+            store.submit(load("bob"), lambda outcome, name=name: keep(name, outcome))  # type: ignore[misc]
         await answered.wait()
     assert answers == {"first": [(3, 1)], "second": [(4, 2)], "third": [(5, 3)]}
 

@@ -16,7 +16,7 @@ import trio
 from livechat.error import ConfigError
 from livechat.store.base import perform
 from livechat.store.sqlite import DATABASE_NAME, LOCK_NAME, open_sqlite_store
-from tests.support.store import create, in_one_go, join, last_seq
+from tests.support.store import create, history, in_one_go, join, last_seq
 
 
 def writer_threads() -> list[threading.Thread]:
@@ -49,11 +49,24 @@ async def refused_to_open(data_dir: Path) -> str:
 
 
 async def test_a_missing_folder_is_made_for_the_owner_only(tmp_path: Path) -> None:
-    data_dir = tmp_path / "made" / "data % ?"
+    data_dir = tmp_path / "made" / "data % ?#"
     async with open_sqlite_store(data_dir) as store:
         await perform(store, create())
+        assert {path.stat().st_mode & 0o777 for path in data_dir.iterdir()} == {0o600}
     assert data_dir.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_store_that_was_left_is_one_file_that_can_be_copied(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data % ?#"
+    async with open_sqlite_store(data_dir) as store:
+        await in_one_go(store, [create(), join("ann")])
+        assert (await store.fetch(history())).last_seq == 1
     assert {path.name for path in data_dir.iterdir()} == {DATABASE_NAME, LOCK_NAME}
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (data_dir / DATABASE_NAME).rename(copy / DATABASE_NAME)
+    async with open_sqlite_store(copy) as store:
+        assert (await store.fetch(history())).last_seq == 1
 
 
 async def test_two_stores_of_one_process_do_not_meet(tmp_path: Path) -> None:

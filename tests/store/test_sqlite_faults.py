@@ -13,18 +13,26 @@ import trio
 
 from livechat.error import Overloaded
 from livechat.protocol.types import ChannelId, UserId
-from livechat.store.base import CreateMessage, GetChannel, LoadUser, Outcome, Stored, perform
+from livechat.store.base import Outcome, perform
+from livechat.store.operations import CreateMessage, GetChannel
+from livechat.store.rows import Stored
 from livechat.store.sqlite import open_sqlite_store
 from tests.support.store import (
     NOW_MS,
     Answers,
+    announce,
+    change_settings,
     create,
     delete,
     in_one_go,
     join,
     last_seq,
+    leave,
+    load,
+    mark_read,
     message,
     refusal,
+    remove_member,
     state_of,
     update,
 )
@@ -32,6 +40,7 @@ from tests.support.store_sqlite import Disk, Gate, Rival, SlowExecution
 
 GET_LOBBY = GetChannel(ChannelId("lobby"), UserId("owner"))
 GET_KEPT = GetChannel(ChannelId("kept"), UserId("ann"))
+COUNTED = ("message", "mention", "nonce", "member", "ban", "announcement")
 
 
 def codes(outcomes: list[Outcome[Any]]) -> list[int]:
@@ -75,9 +84,44 @@ async def test_what_the_database_cannot_hold_fails_alone(tmp_path: Path, poison:
         assert await last_seq(store) == 6
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [
+        partial(message, "bob", "\ud800"),  # noticed when all is written
+        partial(message, "bob", now_ms=2**63),  # noticed before anything is
+    ],
+)
+async def test_what_shared_a_batch_with_a_failure_is_done_once(tmp_path: Path, poison: Callable[[], Any]) -> None:
+    async with open_sqlite_store(tmp_path) as store:
+        await in_one_go(store, [create(), join("ann"), join("bob")])
+        outcomes = await in_one_go(
+            store,
+            [
+                message("bob"),
+                message("bob", mentions=("ann",), nonce="n1"),
+                leave("bob"),
+                join("bob"),
+                change_settings(a=1),
+                announce(),
+                remove_member("cat", ban=True),
+                message("bob", mentions=("ann",)),
+                mark_read("ann", 4),
+                message("bob", mentions=("ann",)),
+                poison(),
+            ],
+        )
+        assert codes(outcomes) == [0] * 10 + [3005]
+        state = await state_of(store, "ann")
+        assert (state.unread, state.member.mention_count, state.channel.last_seq) == (2, 2, 8)
+        rival = Rival(tmp_path)
+        counts = {table: rival.query(f"SELECT count(*) FROM {table}")[0][0] for table in COUNTED}
+        assert counts == {"message": 8, "mention": 2, "nonce": 1, "member": 2, "ban": 1, "announcement": 1}
+        rival.close()
+
+
 async def test_a_read_that_cannot_be_done_says_so(tmp_path: Path) -> None:
     async with open_sqlite_store(tmp_path) as store:
-        assert await refusal(store, LoadUser(UserId("\ud800"))) == 9003
+        assert await refusal(store, load("\ud800")) == 9003
         await perform(store, create())
 
 
@@ -297,6 +341,20 @@ async def test_the_messages_of_a_deleted_channel_are_removed_in_chunks(tmp_path:
             await perform(store, GET_KEPT)
         assert rival.query("SELECT count(*) FROM message") == [(2,)]
         assert store.statistics().batches - batches >= 4
+        rival.close()
+
+
+async def test_of_members_who_are_gone_no_mention_is_left(tmp_path: Path) -> None:
+    async with open_sqlite_store(tmp_path) as store:
+        rival = Rival(tmp_path)
+        await in_one_go(store, [create(), join("ann"), join("bob"), join("eve"), remove_member("cat", ban=True)])
+        await in_one_go(store, [message("bob", mentions=("ann", "eve")), message("bob", mentions=("ann", "eve"))])
+        assert rival.query("SELECT user_id, count(*) FROM mention GROUP BY user_id") == [("ann", 2), ("eve", 2)]
+        await in_one_go(store, [message("bob", mentions=("ann",)), leave("ann")])
+        assert rival.query("SELECT DISTINCT user_id FROM mention") == [("eve",)]
+        await perform(store, delete())
+        for table in ("mention", "member", "ban"):
+            assert rival.query(f"SELECT * FROM {table}") == []
         rival.close()
 
 

@@ -1,140 +1,49 @@
-"""The store as plain dictionaries: what every implementation must do, in the shortest words."""
+"""The store as plain dictionaries: what every implementation must do, in the shortest words of the contract."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import attrs
 
-from livechat.protocol.types import Role, UserId
-from livechat.store.base import (
-    ChannelPage,
-    ChannelRow,
-    ChannelView,
-    CreateChannel,
+from livechat.protocol.events import Announcement
+from livechat.store.operations import (
+    ChangeSettings,
+    CreateAnnouncement,
     CreateMessage,
-    DeleteChannel,
-    Deleted,
-    GetChannel,
-    JoinChannel,
-    Joined,
-    LeaveChannel,
-    Left,
-    ListChannels,
     LoadUser,
-    MemberRow,
-    MemberState,
-    MessageRow,
+    MarkRead,
+    NoteSeen,
     Operation,
-    Stored,
-    TransientMembers,
-    UpdateChannel,
+    ReadStates,
 )
+from livechat.store.queries import GetAnnouncements, GetHistory, Query, ReadRanges
+from livechat.store.rows import History, MemberState, MessageRow, ReadMark, Stored, UserRow, UserView
 from tests.support.store import DAY_MS
+from tests.support.store_model_channels import ChannelModel
+from tests.support.store_model_state import ModelState, Refused
+
+SETTINGS_BYTES_MAX = 16 * 1024
 
 
-class Refused(Exception):
-    """An error code."""
-
-
-class StoreModel:
-    """Executes operations one after another; raises `Refused` where the store refuses."""
-
-    def __init__(self) -> None:
-        self.channels: dict[str, ChannelRow] = {}
-        self.members: dict[tuple[str, str], MemberRow] = {}
-        self.newest: dict[str, MessageRow] = {}
-        self.seqs: dict[str, int] = {}
-        self.nonces: dict[tuple[str, str, str], tuple[bytes, Stored]] = {}
-
-    def execute(self, operation: Operation[Any]) -> object:
-        return getattr(self, "_" + type(operation).__name__)(operation)
-
-    # --- channels ---------------------------------------------------------------------------------
-
-    def _CreateChannel(self, op: CreateChannel) -> ChannelRow:  # noqa: N802
-        self._check(op.channel_id not in self.channels, 2005)
-        settings = {name: value for name, value in attrs.asdict(op).items() if name != "now_ms"}
-        seq = self.seqs.get(op.channel_id, 0)
-        row = ChannelRow(**settings, created_at=op.now_ms, last_seq=seq, last_ordinal=0, member_count=0)
-        self.channels[op.channel_id] = row
-        return row
-
-    def _UpdateChannel(self, op: UpdateChannel) -> ChannelRow:  # noqa: N802
-        row = self._visible(op.channel_id, op.actor_id, admin=op.admin)
-        self._check(op.admin or row.owner_id == op.actor_id, 1007)
-        names = ("channel_name", "capacity", "private", "max_speakers")
-        changes = {name: getattr(op, name) for name in names if getattr(op, name) is not None}
-        return self._change(row, **changes)
-
-    def _DeleteChannel(self, op: DeleteChannel) -> Deleted:  # noqa: N802
-        row = self._visible(op.channel_id, op.actor_id, admin=op.admin)
-        self._check(op.admin or row.owner_id == op.actor_id, 1007)
-        user_ids = sorted(UserId(user_id) for channel_id, user_id in self.members if channel_id == op.channel_id)
-        for user_id in user_ids:
-            del self.members[op.channel_id, user_id]
-        del self.channels[op.channel_id]
-        self.newest.pop(op.channel_id, None)
-        return Deleted(row, tuple(user_ids))
-
-    # --- members ----------------------------------------------------------------------------------
-
-    def _JoinChannel(self, op: JoinChannel) -> Joined:  # noqa: N802
-        row = self._visible(op.channel_id, op.user_id)
-        member = self.members.get((op.channel_id, op.user_id))
-        if member is not None:
-            return Joined(row, member, False, None)
-        self._check(row.member_count < row.capacity, 2001)
-        row = self._change(row, member_count=row.member_count + 1, last_seq=row.last_seq + 1)
-        entry = self._system(row, op, {"event": "join", "user_id": op.user_id})
-        role: Role = "owner" if row.owner_id == op.user_id else "member"
-        member = MemberRow(op.user_id, role, op.now_ms, row.last_seq, row.last_ordinal, 0)
-        self.members[op.channel_id, op.user_id] = member
-        return Joined(row, member, True, entry)
-
-    def _LeaveChannel(self, op: LeaveChannel) -> Left:  # noqa: N802
-        row = self._existing(op.channel_id)
-        self._check((op.channel_id, op.user_id) in self.members, 2002 if row.private else 2004)
-        del self.members[op.channel_id, op.user_id]
-        row = self._change(row, member_count=row.member_count - 1, last_seq=row.last_seq + 1)
-        cause = {"cause": op.cause} if op.cause is not None else {}
-        return Left(row, self._system(row, op, {"event": "leave", "user_id": op.user_id, **cause}))
-
-    def _system(self, row: ChannelRow, op: JoinChannel | LeaveChannel, system: dict[str, str]) -> MessageRow:
-        entry = MessageRow(
-            op.message_id,
-            row.channel_id,
-            row.last_seq,
-            op.user_id,
-            "SYSTEM",
-            "",
-            None,
-            (),
-            None,
-            op.now_ms,
-            system,
-        )
-        self.newest[row.channel_id] = entry
-        return entry
-
-    # --- messages ---------------------------------------------------------------------------------
+class MessageModel(ModelState):
+    """Executes the operations on messages and read positions."""
 
     def _CreateMessage(self, op: CreateMessage) -> Stored:  # noqa: N802
         key = (op.author_id, op.channel_id, op.nonce or "")
         if op.nonce is not None and key in self.nonces:
             digest, first = self.nonces[key]
             if op.now_ms - first.timestamp < DAY_MS:
-                self._check(digest == op.body_digest, 3003)
-                return attrs.evolve(first, duplicate=True, message=None)
+                self.check(digest == op.body_digest, 3003)
+                return attrs.evolve(first, duplicate=True, message=None, mentioned=())
         if op.problem is not None:
             raise Refused(op.problem.code)
-        row = self._existing(op.channel_id)
-        self._check((op.channel_id, op.author_id) in self.members, 2002 if row.private else 3002)
-        row = self._change(row, last_seq=row.last_seq + 1, last_ordinal=row.last_ordinal + 1)
+        channel = self.inside(op.author_id, op.channel_id, 3002, admin=op.admin)
         entry = MessageRow(
             op.message_id,
             op.channel_id,
-            row.last_seq,
+            channel.last_seq + 1,
             op.author_id,
             op.message_type,
             op.content,
@@ -144,67 +53,138 @@ class StoreModel:
             op.now_ms,
             None,
         )
-        self.newest[op.channel_id] = entry
-        self._move_positions(row, op)
-        stored = Stored(op.message_id, op.channel_id, row.last_seq, op.now_ms, False, entry)
+        channel.log.append(entry)
+        if op.author_id in channel.members:
+            channel.members[op.author_id].read_seq = entry.seq
+        mentioned = [
+            user_id
+            for user_id in dict.fromkeys(op.mentions)
+            if user_id != op.author_id and user_id in channel.members
+        ]
+        stored = Stored(op.message_id, op.channel_id, entry.seq, op.now_ms, False, entry, tuple(mentioned))
         if op.nonce is not None:
             self.nonces[key] = (op.body_digest, stored)
         return stored
 
-    def _move_positions(self, row: ChannelRow, op: CreateMessage) -> None:
-        for user_id in {*op.mentions, op.author_id}:
-            member = self.members.get((op.channel_id, user_id))
-            if member is not None and user_id == op.author_id:
-                self.members[op.channel_id, user_id] = attrs.evolve(
-                    member, read_seq=row.last_seq, read_ordinal=row.last_ordinal, mention_count=0
-                )
-            elif member is not None:
-                count = member.mention_count + 1
-                self.members[op.channel_id, user_id] = attrs.evolve(member, mention_count=count)
+    def _MarkRead(self, op: MarkRead) -> ReadMark:  # noqa: N802
+        channel = self.inside(op.user_id, op.channel_id, 2004)
+        self.check(op.seq <= channel.last_seq, 1004)
+        member = channel.members[op.user_id]
+        moved = op.seq > member.read_seq
+        if moved:
+            member.read_seq = op.seq
+        mark = ReadMark(channel.row(), channel.member_row(op.user_id), moved)
+        assert mark.unread == len(channel.unread_by(op.user_id))
+        return mark
 
-    # --- reads ------------------------------------------------------------------------------------
-
-    def _LoadUser(self, op: LoadUser) -> tuple[MemberState, ...]:  # noqa: N802
+    def _ReadStates(self, op: ReadStates) -> tuple[MemberState, ...]:  # noqa: N802
         return tuple(
-            MemberState(row, self.members[channel_id, op.user_id], self.newest.get(channel_id))
-            for channel_id, row in sorted(self.channels.items())
-            if (channel_id, op.user_id) in self.members
+            channel.state(op.user_id, None)
+            for channel_id, channel in sorted(self.channels.items())
+            if op.user_id in channel.members and (op.channel_ids is None or channel_id in op.channel_ids)
         )
 
-    def _GetChannel(self, op: GetChannel) -> ChannelView:  # noqa: N802
-        row = self._visible(op.channel_id, op.user_id)
-        return ChannelView(row, self.members.get((op.channel_id, op.user_id)), self.newest.get(op.channel_id))
 
-    def _ListChannels(self, op: ListChannels) -> ChannelPage:  # noqa: N802
-        rows = [
-            row
-            for channel_id, row in sorted(self.channels.items())
-            if channel_id > (op.after or "")
-            and (not row.private or row.owner_id == op.user_id or (channel_id, op.user_id) in self.members)
+class UserModel(ModelState):
+    """Executes the operations on users and announcements."""
+
+    def _LoadUser(self, op: LoadUser) -> UserView:  # noqa: N802
+        user = self._user(op)
+        states = tuple(
+            channel.state(op.user_id, channel.last_message)
+            for _, channel in sorted(self.channels.items())
+            if op.user_id in channel.members
+        )
+        return UserView(user, states, self.announced(user.last_logout or 0, op.now_ms))
+
+    def _ChangeSettings(self, op: ChangeSettings) -> UserRow:  # noqa: N802
+        user = self._user(op)
+        merged = {**user.settings, **op.changes}
+        settings = {key: value for key, value in merged.items() if value is not None}
+        self.check(
+            len(json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode()) <= SETTINGS_BYTES_MAX,
+            1005,
+        )
+        return self._keep(op, attrs.evolve(user, settings=settings))
+
+    def _NoteSeen(self, op: NoteSeen) -> UserRow:  # noqa: N802
+        user = self._user(op)
+        last_seen = user.last_seen if op.seen_ms is None else max(user.last_seen or 0, op.seen_ms)
+        last_logout = user.last_logout if op.logout_ms is None else max(user.last_logout or 0, op.logout_ms)
+        return self._keep(op, UserRow(user.settings, last_seen, last_logout))
+
+    def _CreateAnnouncement(self, op: CreateAnnouncement) -> Announcement:  # noqa: N802
+        self.announcements.append(op.announcement)
+        return op.announcement
+
+    def announced(self, since_ms: int, now_ms: int, limit: int = 100) -> tuple[Announcement, ...]:
+        found = [
+            each
+            for each in self.announcements
+            if each.created_at >= since_ms and (each.expires_at is None or each.expires_at > now_ms)
         ]
-        page = tuple(rows[: op.limit])
-        return ChannelPage(page, page[-1].channel_id if len(rows) > op.limit else None)
+        found.sort(key=lambda each: (each.created_at, each.announcement_id))
+        return tuple(found[-limit:])
 
-    def _TransientMembers(self, _: TransientMembers) -> tuple[tuple[str, str], ...]:  # noqa: N802
-        return tuple(sorted(key for key in self.members if not self.channels[key[0]].durable))
+    def _user(self, op: LoadUser | ChangeSettings | NoteSeen) -> UserRow:
+        return self.users.get(op.user_id, UserRow({}, None, None))
 
-    # --- helpers ----------------------------------------------------------------------------------
-
-    def _check(self, condition: bool, code: int) -> None:
-        if not condition:
-            raise Refused(code)
-
-    def _existing(self, channel_id: str) -> ChannelRow:
-        self._check(channel_id in self.channels, 2000)
-        return self.channels[channel_id]
-
-    def _visible(self, channel_id: str, user_id: str, *, admin: bool = False) -> ChannelRow:
-        row = self._existing(channel_id)
-        known = admin or row.owner_id == user_id or (channel_id, user_id) in self.members
-        self._check(known or not row.private, 2002)
+    def _keep(self, op: ChangeSettings | NoteSeen, row: UserRow) -> UserRow:
+        self.users[op.user_id] = row
         return row
 
-    def _change(self, row: ChannelRow, **changes: Any) -> ChannelRow:
-        row = self.channels[row.channel_id] = attrs.evolve(row, **changes)
-        self.seqs[row.channel_id] = row.last_seq
-        return row
+
+class StoreModel(ChannelModel, MessageModel, UserModel):
+    """Executes operations one after another, and answers queries; raises `Refused` where the store refuses."""
+
+    def execute(self, operation: Operation[Any]) -> object:
+        return getattr(self, "_" + type(operation).__name__)(operation)
+
+    def answer(self, query: Query[Any]) -> object:
+        return getattr(self, "_" + type(query).__name__)(query)
+
+    # --- queries ----------------------------------------------------------------------------------
+
+    def _GetHistory(self, query: GetHistory) -> History:  # noqa: N802
+        channel = self.inside(query.user_id, query.channel_id, 2004, admin=query.admin)
+        log = channel.log
+        if query.after_seq is not None:
+            page = [entry for entry in log if entry.seq > query.after_seq][: query.limit]
+            end = page[-1].seq if page else query.after_seq
+            has_before = any(entry.seq <= query.after_seq for entry in log)
+            has_after = any(entry.seq > end for entry in log)
+        else:
+            before = channel.last_seq + 1 if query.before_seq is None else query.before_seq
+            page = [entry for entry in log if entry.seq < before][-query.limit :]
+            start = page[0].seq if page else before
+            has_before = any(entry.seq < start for entry in log)
+            has_after = any(entry.seq >= before for entry in log)
+        return History(tuple(page), has_before, has_after, channel.last_seq)
+
+    def _ReadRanges(self, query: ReadRanges) -> tuple[MessageRow, ...]:  # noqa: N802
+        found = [
+            entry
+            for wanted in query.ranges
+            if wanted.channel_id in self.channels
+            for entry in self.channels[wanted.channel_id].log
+            if wanted.after < entry.seq < wanted.before
+        ]
+        size = 0
+        page: list[MessageRow] = []
+        for entry in found[: query.limit]:
+            size += len(entry.content.encode())
+            if page and size > query.bytes_max:
+                break
+            page.append(entry)
+        return tuple(page)
+
+    def _GetAnnouncements(self, query: GetAnnouncements) -> tuple[Announcement, ...]:  # noqa: N802
+        return self.announced(query.since_ms, query.now_ms, query.limit)
+
+
+def expected(model: StoreModel, wanted: Operation[Any] | Query[Any]) -> object:
+    """Return what the model answers, or the code with which it refuses."""
+    try:
+        return model.answer(wanted) if isinstance(wanted, Query) else model.execute(wanted)
+    except Refused as refused:
+        return refused.args[0]

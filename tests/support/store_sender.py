@@ -8,7 +8,8 @@ from pathlib import Path
 
 import trio
 
-from livechat.store.base import Outcome, Stored
+from livechat.store.base import Outcome
+from livechat.store.rows import Stored
 from livechat.store.sqlite import open_sqlite_store
 from tests.support.store import create, in_one_go, join, message
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from livechat.store.sqlite import DATABASE_NAME
+from livechat.store.base import Store
+from livechat.store.group_commit import open_group_commit
+from livechat.store.sqlite import DATABASE_NAME, SqliteBackend
+from livechat.store.sqlite_reader import SqliteReader
+from tests.support.store import DAY_MS
 
 
 class Gate:
@@ -71,6 +77,48 @@ class SlowExecution(Gate):
                 return super().executemany(sql, parameters)
 
         self.connection_factory = Connection
+
+
+class SlowReading:
+    """Reads of messages that stop, inside their transaction, until the test lets them go."""
+
+    def __init__(self) -> None:
+        self._armed = False
+        self._standing = threading.Semaphore(0)
+        self._released = threading.Event()
+        reading = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+                if reading._armed and "FROM message" in sql:
+                    reading._standing.release()
+                    assert reading._released.wait(30)
+                return super().execute(sql, parameters)
+
+        self.connection_factory: type[sqlite3.Connection] = Connection
+
+    def arm(self) -> None:
+        """Stop all reads from now on. Those that stand still already are not concerned."""
+        self._released = threading.Event()
+        self._armed = True
+
+    async def wait_standing(self, count: int = 1) -> None:
+        """Wait until `count` more reads stand still."""
+        for _ in range(count):
+            assert await trio.to_thread.run_sync(partial(self._standing.acquire, timeout=30))
+
+    def release(self) -> None:
+        """Let all reads go on."""
+        self._armed = False
+        self._released.set()
+
+    @asynccontextmanager
+    async def open_store(self, data_dir: Path, *, timeout_s: float = 5.0) -> AsyncGenerator[Store]:
+        """Open a store that reads through this, and otherwise is what `open_sqlite_store` opens."""
+        backend = SqliteBackend(data_dir, connection_factory=sqlite3.Connection, nonce_ttl_ms=DAY_MS)
+        reader = SqliteReader(data_dir / DATABASE_NAME, connection_factory=self.connection_factory)
+        async with open_group_commit(backend, reader, timeout_s=timeout_s, queue_max=100) as store:
+            yield store
 
 
 class Disk:

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_ID = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -23,7 +24,7 @@ def _create_channels() -> None:
     op.create_table(
         "channel",
         sa.Column("channel_key", _KEY, nullable=False),
-        sa.Column("channel_id", sa.String(64), nullable=False),
+        sa.Column("channel_id", _ID, nullable=False),
         sa.Column("channel_name", sa.Text(), nullable=False),
         sa.Column("mode", sa.String(16), nullable=False),
         sa.Column("durable", sa.Boolean(), nullable=False),
@@ -31,7 +32,7 @@ def _create_channels() -> None:
         sa.Column("private", sa.Boolean(), nullable=False),
         sa.Column("max_speakers", sa.Integer()),
         sa.Column("freq", sa.Text()),
-        sa.Column("owner_id", sa.String(64), nullable=False),
+        sa.Column("owner_id", _ID, nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.Column("last_ordinal", sa.BigInteger(), nullable=False),
@@ -42,7 +43,7 @@ def _create_channels() -> None:
     )
     op.create_table(
         "former_channel",
-        sa.Column("channel_id", sa.String(64), nullable=False),
+        sa.Column("channel_id", _ID, nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("channel_id", name="pk_former_channel"),
         comment="Where the seq of a deleted channel goes on.",
@@ -58,7 +59,7 @@ def _create_channels() -> None:
     op.create_table(
         "member",
         sa.Column("channel_key", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("user_id", sa.String(64), nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("joined_at", sa.BigInteger(), nullable=False),
         sa.Column("read_seq", sa.BigInteger(), nullable=False),
@@ -75,13 +76,13 @@ def _create_messages() -> None:
         "message",
         sa.Column("channel_key", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("message_id", sa.String(64), nullable=False),
-        sa.Column("author_id", sa.String(64), nullable=False),
+        sa.Column("message_id", _ID, nullable=False),
+        sa.Column("author_id", _ID, nullable=False),
         sa.Column("message_type", sa.String(16), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("attachment", sa.Text(), comment="A JSON object."),
         sa.Column("mentions", sa.Text(), comment="A JSON array of user ids; NULL for none."),
-        sa.Column("nonce", sa.String(64)),
+        sa.Column("nonce", _ID),
         sa.Column("timestamp", sa.BigInteger(), nullable=False),
         sa.Column("system", sa.Text(), comment="A JSON object; NULL unless the type is SYSTEM."),
         sa.PrimaryKeyConstraint("channel_key", "seq", name="pk_message"),
@@ -90,11 +91,11 @@ def _create_messages() -> None:
     op.create_table(
         "nonce",
         sa.Column("nonce_key", _KEY, nullable=False),
-        sa.Column("author_id", sa.String(64), nullable=False),
-        sa.Column("channel_id", sa.String(64), nullable=False),
-        sa.Column("nonce", sa.String(64), nullable=False),
+        sa.Column("author_id", _ID, nullable=False),
+        sa.Column("channel_id", _ID, nullable=False),
+        sa.Column("nonce", _ID, nullable=False),
         sa.Column("body_digest", sa.Text(), nullable=False, comment="In hex."),
-        sa.Column("message_id", sa.String(64), nullable=False),
+        sa.Column("message_id", _ID, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("timestamp", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("nonce_key", name="pk_nonce"),
