@@ -43,17 +43,23 @@ class Channel:
     """Members who have a session on this node, parked ones included."""
     subscribers: dict[Session, None] = attrs.field(factory=dict)
     """Sessions with a connection that hear this channel, in order of arrival."""
+    unsubscribed: dict[Session, None] = attrs.field(factory=dict)
+    """Sessions with a connection whose user is a member, and that hear only unread counts."""
+    focused: dict[Session, None] = attrs.field(factory=dict)
+    """Sessions with a connection that have this channel on their screen."""
 
 
 class ChannelHub:
     """Members and subscribers by channel, and channels by user and by session."""
 
-    __slots__ = ("_by_session", "_by_user", "_channels")
+    __slots__ = ("_by_session", "_by_user", "_channels", "_gone")
 
     def __init__(self) -> None:
         self._channels: dict[ChannelId, Channel] = {}
         self._by_user: dict[UserId, set[ChannelId]] = {}
         self._by_session: dict[Session, set[ChannelId]] = {}
+        self._gone: dict[UserId, set[ChannelId]] = {}
+        """What users without a session here were members of, until others have been told that they are gone."""
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -89,6 +95,7 @@ class ChannelHub:
             channel = self._channels[facts.channel_id] = Channel(facts, last_seq)
         channel.members.add(user_id)
         self._by_user.setdefault(user_id, set()).add(facts.channel_id)
+        self._gone.pop(user_id, None)
         return channel
 
     def subscribe(self, session: Session, channel_id: ChannelId) -> None:
@@ -97,7 +104,38 @@ class ChannelHub:
         assert session.user_id in channel.members
         assert session.outlet is not None
         channel.subscribers[session] = None
+        channel.unsubscribed.pop(session, None)
+        session.unsubscribed.discard(channel_id)
         self._by_session.setdefault(session, set()).add(channel_id)
+
+    def unsubscribe(self, session: Session, channel_id: ChannelId) -> None:
+        """Let a connected session hear only unread counts of a channel its user is a member of."""
+        channel = self._channels[channel_id]
+        assert session.user_id in channel.members
+        assert session.outlet is not None
+        channel.subscribers.pop(session, None)
+        channel.unsubscribed[session] = None
+        session.unsubscribed.add(channel_id)
+        _unlink(self._by_session, session, channel_id)
+
+    def attach(self, session: Session) -> None:
+        """Let a connected session hear its user's channels again, but for those it does not want to hear."""
+        for channel_id in self._by_user.get(session.user_id, ()):
+            if channel_id in session.unsubscribed:
+                self.unsubscribe(session, channel_id)
+            else:
+                self.subscribe(session, channel_id)
+        if session.focus is not None:
+            self.focus(session, session.focus)
+
+    def focus(self, session: Session, channel_id: ChannelId | None) -> None:
+        """Note which channel a connected session has on its screen; None: no one."""
+        before = self._channels.get(session.focus) if session.focus is not None else None
+        if before is not None:
+            before.focused.pop(session, None)
+        session.focus = channel_id
+        if channel_id is not None:
+            self._channels[channel_id].focused[session] = None
 
     def recipients(self, channel_id: ChannelId, origin: Session | None = None) -> list[Session]:
         """List who hears an event of the channel: all subscribers but `origin`, who got its ACK."""
@@ -108,17 +146,58 @@ class ChannelHub:
             return list(channel.subscribers)
         return [session for session in channel.subscribers if session is not origin]
 
-    def detach(self, session: Session) -> None:
-        """Take a session that lost its connection out of every channel; memberships stay."""
+    def focused(self, channel_id: ChannelId, origin: Session | None = None) -> list[Session]:
+        """List who has the channel on the screen: all such sessions but `origin`."""
+        channel = self._channels.get(channel_id)
+        return [] if channel is None else [session for session in channel.focused if session is not origin]
+
+    def acquaintances(self, user_id: UserId) -> set[UserId]:
+        """Return the users with a session here who share a channel with the user, who is not among them.
+
+        Of a user who has gone these are the ones of the channels that it was in then, until `settle`.
+        """
+        found: set[UserId] = set()
+        channel_ids = self._by_user.get(user_id) or self._gone.get(user_id) or ()
+        for channel_id in channel_ids:
+            channel = self._channels.get(channel_id)
+            if channel is not None:
+                found |= channel.members
+        found.discard(user_id)
+        return found
+
+    def detach(self, session: Session) -> dict[ChannelId, int]:
+        """Take a session that lost its connection out of every channel; memberships stay.
+
+        Returns:
+            The channels it heard, each with the last seq that it was handed.
+        """
+        heard: dict[ChannelId, int] = {}
+        if session.outlet is None:
+            return heard
         for channel_id in self._by_session.pop(session, ()):
-            del self._channels[channel_id].subscribers[session]
+            channel = self._channels[channel_id]
+            del channel.subscribers[session]
+            heard[channel_id] = channel.last_seq
+        for channel_id in session.unsubscribed:
+            del self._channels[channel_id].unsubscribed[session]
+        if session.focus is not None:
+            del self._channels[session.focus].focused[session]
+        return heard
 
     def forget_user(self, user_id: UserId) -> None:
         """Drop the mirror of a user who has no session here any more; memberships stay in the store."""
-        for channel_id in self._by_user.pop(user_id, ()):
+        channel_ids = self._by_user.pop(user_id, None)
+        if channel_ids is None:
+            return
+        self._gone[user_id] = channel_ids
+        for channel_id in channel_ids:
             channel = self._channels[channel_id]
             channel.members.discard(user_id)
             self._discard_if_unused(channel)
+
+    def settle(self, user_id: UserId) -> None:
+        """Note that everybody was told that a user has gone; nothing happens if the user is back."""
+        self._gone.pop(user_id, None)
 
     def remove_member(self, channel_id: ChannelId, user_id: UserId) -> None:
         """Note that a user is no member any more: none of the user's sessions hears the channel."""
@@ -128,6 +207,9 @@ class ChannelHub:
         for session in [s for s in channel.subscribers if s.user_id == user_id]:
             del channel.subscribers[session]
             _unlink(self._by_session, session, channel_id)
+        for hearers in (channel.unsubscribed, channel.focused):
+            for session in [s for s in hearers if s.user_id == user_id]:
+                del hearers[session]
         channel.members.discard(user_id)
         _unlink(self._by_user, user_id, channel_id)
         self._discard_if_unused(channel)
@@ -145,12 +227,16 @@ class ChannelHub:
     def _discard_if_unused(self, channel: Channel) -> None:
         if not channel.members:
             assert not channel.subscribers
+            assert not channel.unsubscribed
+            assert not channel.focused
             del self._channels[channel.facts.channel_id]
 
 
 def _unlink(index: dict[Key, set[ChannelId]], key: Key, channel_id: ChannelId) -> None:
     """Take a channel out of one entry of an index, and the entry when nothing is left in it."""
-    entry = index[key]
+    entry = index.get(key)
+    if entry is None:
+        return
     entry.discard(channel_id)
     if not entry:
         del index[key]

@@ -7,19 +7,36 @@ A session's life, one line per state:
     LIVE    attached to a connection              -> PARKED (connection lost), ENDED (closed, kicked)
     PARKED  no connection, resumable until then   -> LIVE (resumed), ENDED (window over)
     ENDED   in no hub; the object is only history
+
+A parked session that a connection has claimed is being replayed what it missed; until that is done it counts as
+parked, and whatever happens meanwhile is added to what it has to be told.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from enum import Enum, auto
-from typing import Protocol
+from math import inf
+from typing import Final, Protocol
 
 import attrs
 
 from livechat.protocol.outgoing import Outgoing
-from livechat.protocol.types import ChannelId, SessionId, UserId
+from livechat.protocol.types import ChannelId, PresenceStatus, SessionId, UserId
+
+Mark = tuple[ChannelId, int] | Outgoing
+"""What must be told again if it was not sent: (channel, seq) of a sequenced event, or a packet that has a key."""
+
+LEFT_MAX: Final = 100
+"""Channels that a session remembers to have left; past it the oldest go."""
+MISSED_MAX: Final = 1024
+"""Events without a seq that a parked session keeps to be told later; past it the oldest go."""
+
+
+def mark_of(packet: Outgoing) -> Mark | None:
+    """Return what names a packet that must be told again if it was not sent; None: it need not be."""
+    return packet.mark if packet.key is None else packet
 
 
 class SessionState(Enum):
@@ -35,6 +52,36 @@ class Outlet(Protocol):
         """Queue a packet; never waits, never raises."""
         ...
 
+    def displace(self) -> None:
+        """Park the session, and close the connection: another one resumes it."""
+        ...
+
+    def cut(self, successor: Outlet | None) -> Sequence[Mark]:
+        """Send no more events; return those that were queued and never sent, and are to be told again.
+
+        Args:
+            successor: what the session's events leave through from now on, if that is known: should it be the
+                same connection, then what is queued there will still be sent.
+        """
+        ...
+
+
+@attrs.define(slots=True, eq=False)
+class Span:
+    """A part of a channel's sequence that a parked session has yet to be told."""
+
+    after: int
+    """The last seq that it was told."""
+    last: int | None = None
+    """The last seq that concerns it: its user's own leave; None while the user is a member."""
+    is_out: bool = False
+    """It was told of its user's leave: what follows concerns it only from the next join on."""
+    since: int = attrs.field(init=False)
+    """Where `after` stood at first: what was told from there on may not have arrived."""
+
+    def __attrs_post_init__(self) -> None:
+        self.since = self.after
+
 
 @attrs.define(slots=True, eq=False)
 class Session:
@@ -46,12 +93,99 @@ class Session:
     """Monotonic seconds."""
     expires_at: int | None = None
     """When its token ends, in milliseconds since 1970; None: never."""
+    is_admin: bool = False
+    """Its token has the `admin` scope."""
+    status: PresenceStatus = "ONLINE"
+    """What it shows of itself while it is connected."""
+    status_text: str | None = None
+    presence_batches: bool = False
+    """Its client reads PRESENCE_EVENTs of many users."""
+    presence_version: int = 0
+    """The newest change of presence that it knows; see `livechat.hub.presence`."""
     outlet: Outlet | None = None
     """The connection's egress; None while parked or ended."""
     state: SessionState = SessionState.LIVE
     parked_at: float | None = None
+    parked_at_ms: int = 0
+    """Milliseconds since 1970 when it was parked last."""
     joined: set[ChannelId] = attrs.field(factory=set, repr=False)
     """Channels of this session's own successful CHANNEL_JOINs."""
+    focus: ChannelId | None = None
+    """The channel on its screen."""
+    unsubscribed: set[ChannelId] = attrs.field(factory=set, repr=False)
+    """Channels of its user that it does not want to hear."""
+    unread_due: set[ChannelId] = attrs.field(factory=set, repr=False)
+    """Unsubscribed channels whose unread count is to be told."""
+    unread_told_at: float = -inf
+    """Monotonic seconds when unread counts were told last."""
+    claim: Outlet | None = None
+    """The connection that resumes it, while it is parked."""
+    spans: dict[ChannelId, list[Span]] = attrs.field(factory=dict, repr=False)
+    """While parked: what it has missed of each channel it is subscribed to, ascending."""
+    left: dict[ChannelId, int] = attrs.field(factory=dict, repr=False)
+    """Channels that its user has left lately, each with the seq of that leave, which may not have arrived."""
+    missed: dict[Hashable, Outgoing] = attrs.field(factory=dict, repr=False)
+    """While parked: what it has missed that has no seq, by its key."""
+    tail: Outlet | None = None
+    """While parked: the outlet that was lost, until it has told what it had not sent."""
+
+    def miss(self, packet: Outgoing) -> None:
+        """Keep a packet that has a key for when the session is resumed, in place of an older one of that key."""
+        assert packet.key is not None
+        self.missed.pop(packet.key, None)
+        self.missed[packet.key] = packet
+        if len(self.missed) > MISSED_MAX:
+            del self.missed[next(iter(self.missed))]
+
+    def miss_from(self, channel_id: ChannelId, seq: int) -> None:
+        """Note that the parked session is to be told of everything in the channel from `seq` on."""
+        self.spans.setdefault(channel_id, []).append(Span(seq - 1))
+
+    def miss_until(self, channel_id: ChannelId, seq: int) -> None:
+        """Note that nothing after `seq` concerns the session, whose user has left the channel."""
+        self.left.pop(channel_id, None)
+        self.left[channel_id] = seq
+        if len(self.left) > LEFT_MAX:
+            del self.left[next(iter(self.left))]
+        spans = self.spans.get(channel_id)
+        if spans and spans[-1].last is None:
+            spans[-1].last = seq
+
+    def note_unsent(self, successor: Outlet | None) -> None:
+        """Add to what the parked session has missed what its lost outlet has not sent, and let go of that.
+
+        Args:
+            successor: see `Outlet.cut`.
+        """
+        if self.tail is None:
+            return
+        unsent = self.tail.cut(successor)
+        self.tail = None
+        later, self.missed = self.missed, {}
+        for packet in (*[mark for mark in unsent if isinstance(mark, Outgoing)], *later.values()):
+            self.miss(packet)
+        seqs: dict[ChannelId, set[int]] = {}
+        for mark in unsent:
+            if not isinstance(mark, Outgoing):
+                seqs.setdefault(mark[0], set()).add(mark[1])
+        for channel_id, unsent_seqs in seqs.items():
+            self._miss_again(channel_id, sorted(unsent_seqs))
+
+    def _miss_again(self, channel_id: ChannelId, seqs: list[int]) -> None:
+        """Put what was handed out and never sent before what has been missed since."""
+        spans = self.spans.setdefault(channel_id, [])
+        again: list[Span] = []
+        for seq in seqs:
+            if spans and seq > spans[0].after:
+                break  # it is in there already
+            if again and again[-1].last == seq - 1:
+                again[-1].last = seq
+            else:
+                # What lies between was no event of this session: the user was no member, or it did not listen.
+                again.append(Span(seq - 1, seq))
+        if again and spans and again[-1].last == spans[0].after:
+            spans[0].after = again.pop().after
+        spans[:0] = again
 
 
 class UserHub:
@@ -98,18 +232,32 @@ class UserHub:
         self._by_id[session.session_id] = session
         self._by_user.setdefault(session.user_id, {})[session.session_id] = session
 
-    def park(self, session: Session, now: float) -> None:
+    def park(self, session: Session, now: float, now_ms: int) -> None:
         """Note that a session lost its connection and waits to be resumed."""
         assert session.state is SessionState.LIVE
-        session.outlet = None
+        session.tail, session.outlet = session.outlet, None
         session.state = SessionState.PARKED
         session.parked_at = now
+        session.parked_at_ms = now_ms
+
+    def revive(self, session: Session, outlet: Outlet) -> None:
+        """Note that a parked session has a connection again, through which it has been told what it missed."""
+        assert session.state is SessionState.PARKED
+        session.outlet = outlet
+        session.state = SessionState.LIVE
+        session.parked_at = None
+        session.claim = None
+        session.tail = None
+        session.spans.clear()
+        session.missed.clear()
 
     def end(self, session: Session) -> bool:
         """Forget a session; return whether it was its user's last one on this node."""
         assert session.state is not SessionState.ENDED
-        session.outlet = None
+        session.outlet = session.claim = session.tail = None
         session.state = SessionState.ENDED
+        session.spans.clear()
+        session.missed.clear()
         del self._by_id[session.session_id]
         sessions = self._by_user[session.user_id]
         del sessions[session.session_id]

@@ -159,3 +159,141 @@ def test_a_user_without_sessions_is_forgotten_with_the_channels_only_that_user_w
     assert (hub.get(HALL), hub.recipients(LOBBY)) == (None, [bob])
     assert (hub.is_member(LOBBY, ANN), set(hub.memberships(ANN))) == (False, set())
     hub.forget_user(ANN)
+
+
+# --- who knows whom ----------------------------------------------------------------------------------------
+
+
+def test_acquaintances_share_a_channel_and_do_not_include_oneself() -> None:
+    hub = ChannelHub()
+    ann, bob, cyd, dan = (connected(UserId(name)) for name in ("ann", "bob", "cyd", "dan"))
+    for session in (ann, bob):
+        join(hub, session)
+    for session in (ann, cyd):
+        join(hub, session, HALL)
+    join(hub, dan, "elsewhere")
+    assert hub.acquaintances(ANN) == {BOB, UserId("cyd")}
+    assert hub.acquaintances(BOB) == {ANN}
+    assert hub.acquaintances(UserId("dan")) == hub.acquaintances(UserId("eve")) == set()
+    hub.remove_member(LOBBY, ANN)
+    assert hub.acquaintances(ANN) == {UserId("cyd")}
+
+
+def test_who_has_gone_has_acquaintances_until_they_were_told() -> None:
+    hub = ChannelHub()
+    for user_id in (ANN, BOB):
+        join(hub, connected(user_id))
+        join(hub, connected(user_id), HALL)
+    hub.detach(next(iter(hub.recipients(LOBBY))))
+    for session in hub.recipients(LOBBY):
+        hub.detach(session)
+    hub.forget_user(ANN)
+    assert hub.acquaintances(ANN) == {BOB}
+    assert hub.acquaintances(BOB) == set()
+    # They may have gone as well by then.
+    hub.remove_channel(LOBBY)
+    assert hub.acquaintances(ANN) == {BOB}
+    hub.settle(ANN)
+    assert hub.acquaintances(ANN) == set()
+    hub.settle(ANN)
+
+
+def test_who_comes_back_has_the_acquaintances_of_now() -> None:
+    hub = ChannelHub()
+    join(hub, connected(BOB))
+    join(hub, connected(BOB), HALL)
+    ann = connected(ANN)
+    join(hub, ann)
+    hub.detach(ann)
+    hub.forget_user(ANN)
+    hub.admit(ANN, make_facts("elsewhere"), 0)
+    assert hub.acquaintances(ANN) == set()
+
+
+# --- unsubscribed and focused ------------------------------------------------------------------------------
+
+
+def test_an_unsubscribed_session_hears_nothing_and_is_known_as_such() -> None:
+    hub = ChannelHub()
+    ann, again = connected(ANN), connected(ANN, 2)
+    for session in (ann, again):
+        join(hub, session)
+    hub.unsubscribe(ann, LOBBY)
+    hub.unsubscribe(ann, LOBBY)
+    channel = hub.get(LOBBY)
+    assert channel is not None
+    assert (hub.recipients(LOBBY), list(channel.unsubscribed)) == ([again], [ann])
+    assert (set(hub.channels_of(ann)), ann.unsubscribed, again.unsubscribed) == (set(), {LOBBY}, set())
+    hub.subscribe(ann, LOBBY)
+    assert (hub.recipients(LOBBY), list(channel.unsubscribed)) == ([again, ann], [])
+    assert (set(hub.channels_of(ann)), ann.unsubscribed) == ({LOBBY}, set())
+
+
+def test_only_a_members_connected_session_may_unsubscribe() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    join(hub, ann)
+    with pytest.raises(AssertionError):
+        hub.unsubscribe(bob, LOBBY)
+    ann.outlet = None
+    with pytest.raises(AssertionError):
+        hub.unsubscribe(ann, LOBBY)
+
+
+def test_a_session_looks_at_one_channel_at_a_time() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    for session in (ann, bob):
+        join(hub, session)
+        join(hub, session, HALL)
+    hub.focus(ann, LOBBY)
+    hub.focus(bob, LOBBY)
+    assert hub.focused(LOBBY) == [ann, bob]
+    assert hub.focused(LOBBY, ann) == [bob]
+    hub.focus(ann, HALL)
+    assert (hub.focused(LOBBY), hub.focused(HALL), ann.focus) == ([bob], [ann], HALL)
+    hub.focus(ann, None)
+    hub.focus(ann, None)
+    assert (hub.focused(HALL), ann.focus) == ([], None)
+    assert hub.focused(ChannelId("none")) == []
+
+
+def test_looking_at_a_channel_and_hearing_it_do_not_depend_on_each_other() -> None:
+    hub = ChannelHub()
+    ann = connected(ANN)
+    join(hub, ann)
+    hub.focus(ann, LOBBY)
+    hub.unsubscribe(ann, LOBBY)
+    assert (hub.focused(LOBBY), hub.recipients(LOBBY)) == ([ann], [])
+
+
+def test_a_session_that_is_attached_again_hears_and_looks_as_before() -> None:
+    hub = ChannelHub()
+    ann = connected(ANN)
+    for channel in ("lobby", "hall", "cellar"):
+        join(hub, ann, channel)
+    hub.get(HALL).last_seq = 7  # type: ignore[union-attr]
+    hub.unsubscribe(ann, LOBBY)
+    hub.focus(ann, LOBBY)
+    assert hub.detach(ann) == {HALL: 7, ChannelId("cellar"): 0}
+    assert (hub.recipients(HALL), hub.focused(LOBBY)) == ([], [])
+    assert not hub.get(LOBBY).unsubscribed  # type: ignore[union-attr]
+    assert (ann.focus, ann.unsubscribed) == (LOBBY, {LOBBY})
+    # Joined with another session meanwhile.
+    hub.admit(ANN, make_facts("attic"), 3)
+    hub.attach(ann)
+    assert set(hub.channels_of(ann)) == {HALL, "cellar", "attic"}
+    assert (hub.focused(LOBBY), list(hub.get(LOBBY).unsubscribed)) == ([ann], [ann])  # type: ignore[union-attr]
+
+
+def test_a_removed_member_neither_looks_nor_is_told_counts() -> None:
+    hub = ChannelHub()
+    ann, bob = connected(ANN), connected(BOB)
+    for session in (ann, bob):
+        join(hub, session)
+        hub.focus(session, LOBBY)
+        hub.unsubscribe(session, LOBBY)
+    hub.remove_member(LOBBY, ANN)
+    channel = hub.get(LOBBY)
+    assert channel is not None
+    assert (hub.focused(LOBBY), list(channel.unsubscribed)) == ([bob], [bob])

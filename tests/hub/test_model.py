@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from livechat.hub.channels import ChannelHub
+from livechat.hub.channels import Channel, ChannelHub
 from livechat.hub.media import MediaPeer, MediaPeerHub
 from livechat.hub.users import Session, SessionState, UserHub
 from livechat.protocol.types import ChannelId, SessionId, Ssrc, UserId
@@ -37,6 +37,10 @@ class Hubs(RuleBasedStateMachine):
         self.ended: list[Session] = []
         self.members: set[tuple[ChannelId, UserId]] = set()
         self.heard: set[tuple[ChannelId, Session]] = set()
+        self.muted: set[tuple[ChannelId, Session]] = set()
+        """Unsubscribed, parked sessions included."""
+        self.looks: dict[Session, ChannelId] = {}
+        """What a session has on its screen, parked ones included."""
         self.voices: dict[tuple[ChannelId, UserId], MediaPeer] = {}
         self.voice_sessions: dict[int, Session] = {}
 
@@ -57,10 +61,21 @@ class Hubs(RuleBasedStateMachine):
     @rule(data=st.data())
     def park(self, data: st.DataObject) -> None:
         session = self._take(self.live, data)
-        self.channels.detach(session)
-        self.users.park(session, self.now)
+        heard = self.channels.detach(session)
+        assert set(heard) == {channel_id for channel_id, other in self.heard if other is session}
+        self.users.park(session, self.now, 0)
         self.heard = {(channel_id, other) for channel_id, other in self.heard if other is not session}
         self.parked.append(session)
+
+    @precondition(lambda self: self.parked)
+    @rule(data=st.data())
+    def revive(self, data: st.DataObject) -> None:
+        session = self._take(self.parked, data)
+        self.users.revive(session, NullOutlet())
+        self.channels.attach(session)
+        self.live.append(session)
+        memberships = {channel_id for channel_id, user_id in self.members if user_id == session.user_id}
+        self.heard |= {(channel_id, session) for channel_id in memberships - session.unsubscribed}
 
     @precondition(lambda self: self.live or self.parked)
     @rule(data=st.data())
@@ -71,6 +86,8 @@ class Hubs(RuleBasedStateMachine):
         for peer in self.media.of_session(session.session_id):
             self._end_voice(peer)
         self.heard = {(channel_id, other) for channel_id, other in self.heard if other is not session}
+        self.muted = {(channel_id, other) for channel_id, other in self.muted if other is not session}
+        self.looks.pop(session, None)
         was_last = self.users.end(session)
         assert was_last == (not any(other.user_id == session.user_id for other in self._present()))
         if was_last:
@@ -94,11 +111,9 @@ class Hubs(RuleBasedStateMachine):
             self._end_voice(peer)
         self.channels.remove_member(channel_id, user_id)
         self.members.discard((channel_id, user_id))
-        self.heard = {
-            (channel, session)
-            for channel, session in self.heard
-            if (channel, session.user_id) != (channel_id, user_id)
-        }
+        for session in self._present():
+            if session.user_id == user_id:
+                self._leave(session, channel_id)
 
     @rule(channel_id=CHANNELS)
     def remove_channel(self, channel_id: ChannelId) -> None:
@@ -106,7 +121,29 @@ class Hubs(RuleBasedStateMachine):
             self._end_voice(peer)
         self.channels.remove_channel(channel_id)
         self.members = {(channel, user) for channel, user in self.members if channel != channel_id}
-        self.heard = {(channel, session) for channel, session in self.heard if channel != channel_id}
+        for session in self._present():
+            self._leave(session, channel_id)
+
+    @precondition(lambda self: any(session.outlet for _, session in self.heard | self.muted))
+    @rule(data=st.data(), wants=st.booleans())
+    def subscribe_or_not(self, data: st.DataObject, wants: bool) -> None:
+        channel_id, session = self._draw_place(data)
+        if wants:
+            self._subscribe(session, channel_id)
+        else:
+            self.channels.unsubscribe(session, channel_id)
+            self.heard.discard((channel_id, session))
+            self.muted.add((channel_id, session))
+
+    @precondition(lambda self: any(session.outlet for _, session in self.heard | self.muted))
+    @rule(data=st.data(), looks_away=st.booleans())
+    def focus(self, data: st.DataObject, looks_away: bool) -> None:
+        channel_id, session = self._draw_place(data)
+        self.channels.focus(session, None if looks_away else channel_id)
+        if looks_away:
+            self.looks.pop(session, None)
+        else:
+            self.looks[session] = channel_id
 
     @precondition(lambda self: self.heard)
     @rule(data=st.data(), ssrc=SSRCS)
@@ -135,6 +172,22 @@ class Hubs(RuleBasedStateMachine):
     def _subscribe(self, session: Session, channel_id: ChannelId) -> None:
         self.channels.subscribe(session, channel_id)
         self.heard.add((channel_id, session))
+        self.muted.discard((channel_id, session))
+
+    def _leave(self, session: Session, channel_id: ChannelId) -> None:
+        """Do as the fan-out does with every session of a user who is no member any more."""
+        session.unsubscribed.discard(channel_id)
+        if session.focus == channel_id:
+            session.focus = None
+        self.heard.discard((channel_id, session))
+        self.muted.discard((channel_id, session))
+        if self.looks.get(session) == channel_id:
+            del self.looks[session]
+
+    def _draw_place(self, data: st.DataObject) -> tuple[ChannelId, Session]:
+        """Draw a connected session and a channel that its user is a member of."""
+        places = [place for place in self.heard | self.muted if place[1].outlet is not None]
+        return data.draw(st.sampled_from(sorted(places, key=lambda place: (place[0], place[1].session_id))))
 
     def _end_voice(self, peer: MediaPeer) -> None:
         self.media.remove(peer)
@@ -199,6 +252,38 @@ class Hubs(RuleBasedStateMachine):
             assert session not in self.channels.recipients(channel_id, session)
 
     @invariant()
+    def a_connected_session_either_hears_a_channel_of_its_user_or_is_unsubscribed(self) -> None:
+        unsubscribed = {(c.facts.channel_id, session) for c in self.channels for session in c.unsubscribed}
+        assert unsubscribed == {place for place in self.muted if place[1].outlet is not None}
+        assert self.muted == {(channel_id, s) for s in self._present() for channel_id in s.unsubscribed}
+        places = {
+            (channel_id, session)
+            for channel_id, user_id in self.members
+            for session in self.live
+            if session.user_id == user_id
+        }
+        assert self.heard | unsubscribed == places
+        assert not self.heard & unsubscribed
+
+    @invariant()
+    def a_session_looks_at_one_channel_and_is_found_there_while_it_is_connected(self) -> None:
+        assert {s: s.focus for s in self._present() if s.focus is not None} == self.looks
+        focused = {(c.facts.channel_id, session) for c in self.channels for session in self.focused_in(c)}
+        assert focused == {(channel_id, s) for s, channel_id in self.looks.items() if s.outlet is not None}
+
+    def focused_in(self, channel: Channel) -> list[Session]:
+        sessions = self.channels.focused(channel.facts.channel_id)
+        assert sessions == list(channel.focused)
+        return sessions
+
+    @invariant()
+    def users_know_those_they_share_a_channel_with(self) -> None:
+        for user_id in {user for _, user in self.members}:
+            mine = {channel_id for channel_id, user in self.members if user == user_id}
+            known = {user for channel_id, user in self.members if channel_id in mine} - {user_id}
+            assert self.channels.acquaintances(user_id) == known
+
+    @invariant()
     def voices_are_found_by_ssrc_channel_user_and_session(self) -> None:
         voices = list(self.voices.values())
         assert same(self.media, voices)
@@ -234,12 +319,15 @@ class Hubs(RuleBasedStateMachine):
                 self.media.remove(peer)
             if self.users.end(session):
                 self.channels.forget_user(session.user_id)
+        for user_id in ("ann", "bob", "cyd"):
+            self.channels.settle(UserId(user_id))
         for index in (
             self.users._by_id,
             self.users._by_user,
             self.channels._channels,
             self.channels._by_user,
             self.channels._by_session,
+            self.channels._gone,
             self.media._by_ssrc,
             self.media._by_session,
             self.media._channels,

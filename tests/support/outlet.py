@@ -1,12 +1,22 @@
-"""Where a session's packets go in tests of the hubs: nowhere."""
+"""Outlets for tests of the hubs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from livechat.hub.users import Mark, Outlet
 from livechat.protocol.outgoing import Outgoing
 
 
 class NullOutlet:
-    """Takes every packet and forgets it."""
+    """Drops everything."""
 
     def send(self, packet: Outgoing) -> None:
-        """See `livechat.hub.users.Outlet`."""
+        """Drop it."""
+
+    def displace(self) -> None:
+        """Do nothing."""
+
+    def cut(self, successor: Outlet | None) -> Sequence[Mark]:
+        """Say that everything was sent."""
+        return ()
