@@ -22,10 +22,12 @@ from typed_settings.converters import get_default_cattrs_converter, register_str
 from typed_settings.exceptions import TsError
 
 from livechat.error import ConfigError
+from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.auth import SECRET_LENGTH_MIN, SECRET_VARIETY_MIN, is_guessable
 from livechat.handlers.limits import ChatLimits
 from livechat.media.settings import MediaSettings
+from livechat.store.location import locate, mask
 
 ENV_PREFIX: Final = "LIVECHAT_"
 TOML_SECTION: Final = "livechat"
@@ -35,8 +37,12 @@ NODE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @attrs.frozen
 class StoreSettings:
-    """How the store is bounded."""
+    """Where channels and messages are kept, and how the store is bounded."""
 
+    url: str | None = attrs.field(default=None, repr=mask)
+    """`sqlite:///path`, `postgresql://user@host/database` or `memory:`; left out: SQLite in `data_dir`."""
+    synchronous: Literal["full", "normal"] = "full"
+    """Of SQLite. `normal` is faster, but a power cut may take back the last seconds of what was acknowledged."""
     timeout_ms: int = 5_000
     """A write that is not committed by then fails with ERROR 3005."""
     queue_max: int = 65_536
@@ -68,6 +74,7 @@ class Config:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     gateway: GatewaySettings = GatewaySettings()
+    rates: RateLimits = RateLimits()
     chat: ChatLimits = ChatLimits()
     media: MediaSettings = MediaSettings()
     store: StoreSettings = StoreSettings()
@@ -88,16 +95,18 @@ class Config:
             raise ConfigError("advertise_host: expected a name or an IP address, got nothing")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key: expected both or neither")
-        texts = (self.host, self.secret, self.advertise_host, self.data_dir, self.tls_cert, self.tls_key)
-        for text in map(str, filter(None, texts)):
+        texts = (self.host, self.secret, self.advertise_host)
+        paths = (self.data_dir, self.tls_cert, self.tls_key, self.chat.words_file)
+        for text in map(str, filter(None, (*texts, *paths, self.store.url))):
             if "\0" in text or not _is_unicode(text):
                 raise ConfigError("configuration: expected text in UTF-8 without NUL")
         if self.secret is not None and not self.secret:
             raise ConfigError("secret: expected some text, got nothing")
         if self.node_id is not None and NODE_ID.fullmatch(self.node_id) is None:
             raise ConfigError(f"node_id: expected 1 to 64 letters, digits or _ . -, got {self.node_id!r}")
-        for group in ("gateway", "chat", "media", "store"):
+        for group in ("gateway", "rates", "chat", "media", "store"):
             _check_positive(group, getattr(self, group))
+        locate(self.store.url, self.data_dir)
         for proxy in self.gateway.trusted_proxies:
             try:
                 ip_network(proxy, strict=False)
@@ -115,7 +124,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-MAY_BE_ZERO: Final = {"resume_window_ms", "drain_ms", "close_timeout_ms"}
+MAY_BE_ZERO: Final = {
+    *("resume_window_ms", "drain_ms", "close_timeout_ms"),
+    *("presence_grace_ms", "presence_interval_ms"),
+    *("messages_per_s", "history_per_s", "sync_per_s", "read_per_s", "others_per_s"),
+}
 
 
 def _check_positive(group: str, settings: Any) -> None:
@@ -131,7 +144,7 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
 
     Args:
         file: None: no file.
-        flags: fields of `Config` by name; None values count as left out.
+        flags: fields of `Config` by name, those of a group as `group.name`; None values count as left out.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or of the wrong type.
@@ -144,8 +157,15 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
         config = ts.load_settings(Config, loaders, converter=_converter())
     except (TsError, ValueError, TypeError) as exc:
         raise ConfigError(f"configuration: {_first_line(exc)}") from exc
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    return attrs.evolve(config, **given)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            config = _override(config, name, value)
+    return config
+
+
+def _override(settings: Any, name: str, value: object) -> Any:
+    group, dot, rest = name.partition(".")
+    return attrs.evolve(settings, **{group: _override(getattr(settings, group), rest, value) if dot else value})
 
 
 def _check_file(file: Path) -> str | None:
@@ -249,7 +269,7 @@ def _first_line(exc: BaseException) -> str:
 def obtain_secret(config: Config) -> str:
     """Return the configured secret, or the one kept in the data folder, made there if there is none yet.
 
-    The folder must exist. The file can be read by its owner only (mode 0600).
+    The folder and the file can be read by their owner only (modes 0700 and 0600).
 
     Raises:
         ConfigError: the file cannot be read or made, others can read it, or nothing is in it.
@@ -258,9 +278,10 @@ def obtain_secret(config: Config) -> str:
         return config.secret
     path = secret_path(config)
     try:
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return _read_secret(path)
+        return read_secret(path)
     except OSError as exc:
         raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
     secret = secrets.token_urlsafe(32)
@@ -291,7 +312,12 @@ def secret_path(config: Config) -> Path:
     return config.data_dir / SECRET_FILE
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
+    """Return the secret that is kept in a file.
+
+    Raises:
+        ConfigError: the file cannot be read, others can read it, or nothing is in it.
+    """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         secret = path.read_text().strip()

@@ -6,6 +6,8 @@ It must not hold logic of its own beyond that.
     ├─ store                group commit in a thread of its own
     ├─ services
     │  ├─ reaper            every deadline of the server
+    │  ├─ session keeper    tells the session storage of our sessions
+    │  ├─ presence          tells those who share a channel
     │  └─ media relay       the UDP socket
     └─ connections          one nursery per connection
        └─ listener          cancelled first when the server drains
@@ -28,6 +30,8 @@ import structlog
 import trio
 
 from livechat.cluster.backplane import MemoryBackplane
+from livechat.cluster.keeper import SessionKeeper
+from livechat.cluster.sessions import MemorySessionStorage
 from livechat.config import Config, check_secret, obtain_secret
 from livechat.error import ConfigError, LiveError
 from livechat.gateway import listener as tcp
@@ -36,21 +40,26 @@ from livechat.gateway.connection import Connection
 from livechat.gateway.fanout import FanOut
 from livechat.gateway.head import RequestHead, is_loopback
 from livechat.gateway.transport import Transport
-from livechat.handlers import lifecycle
+from livechat.handlers import lifecycle, presence
+from livechat.handlers.announce import announce
 from livechat.handlers.auth import Authenticator, SharedSecretAuthenticator
+from livechat.handlers.content import ContentFilter, WordFilter
 from livechat.handlers.node import Node
 from livechat.http.app import create_app
 from livechat.http.host import HttpHost, HttpLimits, refuse
 from livechat.hub.media import MediaPeerHub
+from livechat.hub.presence import PresenceHub
+from livechat.hub.users import UserHub
 from livechat.media import udp
 from livechat.media.plane import UdpMediaPlane
 from livechat.media.relay import Relay
-from livechat.protocol.events import Reconnect
+from livechat.protocol.events import Announcement, Reconnect
 from livechat.protocol.opcodes import CloseCode, Op
 from livechat.protocol.outgoing import Outgoing
-from livechat.protocol.types import Address
-from livechat.store.base import Store, TransientMembers, perform
-from livechat.store.sqlite import open_sqlite_store
+from livechat.protocol.types import Address, Severity
+from livechat.store import opening
+from livechat.store.base import Store, perform
+from livechat.store.operations import TransientMembers
 
 log = structlog.get_logger("livechat.server")
 
@@ -97,7 +106,7 @@ class Server:
         self._nobody_left = trio.lowlevel.ParkingLot()
         self._drain_scope = trio.CancelScope()
         self._http = HttpHost(
-            create_app(node.node_id),
+            create_app(node),
             HttpLimits(config.gateway.http_body_bytes, config.gateway.http_idle_ms / 1000),
         )
 
@@ -131,9 +140,57 @@ class Server:
             "store": attrs.asdict(self._node.store.statistics()),
         }
 
+    async def announce(
+        self,
+        title: str,
+        body: str = "",
+        *,
+        url: str | None = None,
+        image_url: str | None = None,
+        severity: Severity = "info",
+        expires_at: int | None = None,
+    ) -> Announcement:
+        """Tell everybody: who is connected now, the others when they log in or resume.
+
+        Args:
+            title: 1-200 characters.
+            body: at most 4,000 characters.
+            url: where to read more; http or https.
+            image_url: a picture to show; http or https.
+            expires_at: from when on nobody is told of it any more, in milliseconds since 1970; None: never.
+
+        Raises:
+            ProtocolError: a field is not as it must be; the reason names it.
+            NotPersisted: the store is away; nobody was told. With the action RETRY the commit may yet prove good,
+                and everybody is told then.
+        """
+        return await announce(
+            self._node,
+            title,
+            body,
+            url=url,
+            image_url=image_url,
+            severity=severity,
+            expires_at=expires_at,
+        )
+
     def hurry(self) -> None:
         """End a drain that is under way, or that comes, without waiting for clients to go."""
         self._drain_scope.cancel()
+
+    async def reload(self) -> bool:
+        """Read again what the words of a `WordFilter` are from, while the server goes on; what SIGHUP does.
+
+        A file that cannot be used is logged, and the words stay as they are.
+
+        Returns:
+            Whether the words are now those of the file.
+        """
+        content_filter = self._node.content_filter
+        if not isinstance(content_filter, WordFilter) or content_filter.path is None:
+            log.info("nothing to reload")
+            return False
+        return await trio.to_thread.run_sync(content_filter.reload)
 
     # --- what open_server runs ------------------------------------------------------------------------
 
@@ -160,7 +217,7 @@ class Server:
         if head.upgrade_fault is not None:
             await refuse(transport, 400, head.upgrade_fault)
             return
-        connection = Connection(self._node, self.config.gateway, transport, head, received)
+        connection = Connection(self._node, self.config.gateway, self.config.rates, transport, head, received)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -198,9 +255,14 @@ OpenStore = Callable[[Config], AbstractAsyncContextManager[Store]]
 """Opens the store of a server; leaving the context writes what it has taken, and closes it."""
 
 
-def _open_sqlite(config: Config) -> AbstractAsyncContextManager[Store]:
-    return open_sqlite_store(
-        config.data_dir, timeout_s=config.store.timeout_ms / 1000, queue_max=config.store.queue_max
+def _open_store(config: Config) -> AbstractAsyncContextManager[Store]:
+    settings = config.store
+    return opening.open_store(
+        settings.url,
+        config.data_dir,
+        timeout_s=settings.timeout_ms / 1000,
+        queue_max=settings.queue_max,
+        synchronous=settings.synchronous,
     )
 
 
@@ -209,7 +271,8 @@ async def open_server(
     config: Config | None = None,
     *,
     authenticator: Authenticator | None = None,
-    open_store: OpenStore = _open_sqlite,
+    content_filter: ContentFilter | None = None,
+    open_store: OpenStore = _open_store,
 ) -> AsyncGenerator[Server]:
     """Run a server while the block runs. Its addresses are bound once the block is entered.
 
@@ -220,7 +283,8 @@ async def open_server(
     Args:
         config: the defaults, if left out.
         authenticator: decides who a token speaks for; a shared secret, if left out.
-        open_store: where channels and messages are kept; SQLite in `data_dir`, if left out.
+        content_filter: decides what may be said; if left out, a `WordFilter` where `chat.words_file` is set.
+        open_store: where channels and messages are kept; where `config.store` says, if left out.
 
     Raises:
         ConfigError: a setting is wrong, a port is taken, a file cannot be used.
@@ -228,6 +292,10 @@ async def open_server(
     config = config if config is not None else Config()
     config.check()
     tls = _tls_context(config)
+    if content_filter is None and config.chat.words_file is not None:
+        # In a thread: many words take a while.
+        load = partial(WordFilter.load, config.chat.words_file, config.chat.words_action)
+        content_filter = await trio.to_thread.run_sync(load)
     with ExitStack() as stack:
         # In a thread: looking up a name may take long.
         tcp_sockets = await trio.to_thread.run_sync(tcp.bind, config.host, config.port)
@@ -249,7 +317,7 @@ async def open_server(
             hub = MediaPeerHub(os.urandom, peer_timeout_s=config.media.peer_timeout_ms / 1000)
             relay = Relay(hub)
             plane = UdpMediaPlane(hub, relay, udp_socket, config.advertise_host)
-            node = _make_node(config, store, plane, authenticator)
+            node = _make_node(config, store, plane, authenticator, content_filter)
             server = Server(config, node, relay, tcp_sockets, Addresses(addresses, plane.address), tls)
             await server._start()
             # Only now: by here the secret is known to be fit for these addresses, and the store answers.
@@ -279,6 +347,8 @@ async def _run(server: Server, run_relay: Callable[[], Awaitable[None]]) -> Asyn
     """Hold the nursery tree; see the module."""
     async with trio.open_nursery() as services:
         services.start_soon(reaper.run, server._node.deadlines)
+        services.start_soon(server._node.keeper.run)
+        services.start_soon(presence.run, server._node)
         services.start_soon(run_relay)
         async with trio.open_nursery() as connections:
             accepting = trio.CancelScope()
@@ -296,16 +366,32 @@ async def _run(server: Server, run_relay: Callable[[], Awaitable[None]]) -> Asyn
         services.cancel_scope.cancel()
 
 
-def _make_node(config: Config, store: Store, plane: UdpMediaPlane, authenticator: Authenticator) -> Node:
+def _make_node(
+    config: Config,
+    store: Store,
+    plane: UdpMediaPlane,
+    authenticator: Authenticator,
+    content_filter: ContentFilter | None,
+) -> Node:
+    node_id = config.node_id or f"node_{secrets.token_hex(4)}"
+    heartbeat_s = config.gateway.heartbeat_interval_ms / 1000
+    # Outlives a missed touch; what is parked is touched as well, until its own window is over.
+    sessions = MemorySessionStorage(config.gateway.resume_window_ms / 1000 + 3 * heartbeat_s)
+    users = UserHub()
     return Node(
-        node_id=config.node_id or f"node_{secrets.token_hex(4)}",
+        node_id=node_id,
         store=store,
         backplane=MemoryBackplane(),
+        sessions=sessions,
+        keeper=SessionKeeper(sessions, users, node_id, touch_interval_s=heartbeat_s),
+        users=users,
+        presence=PresenceHub(config.chat.presence_grace_ms / 1000),
         media=plane,
         authenticator=authenticator,
         limits=config.chat,
         resume_window_s=config.gateway.resume_window_ms / 1000,
         media_keys_in_clear=config.media.keys_in_clear,
+        content_filter=content_filter,
     )
 
 

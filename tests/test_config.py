@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,14 @@ from livechat.config import (
     MAY_BE_ZERO,
     Config,
     StoreSettings,
-    check_secret,
     load_config,
-    obtain_secret,
-    secret_path,
 )
 from livechat.error import ConfigError
+from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.limits import ChatLimits
 from livechat.media.settings import MediaSettings
+from tests.support.terminal import assert_fit_for_a_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +31,6 @@ def toml(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "livechat.toml"
     file.write_text(text)
     return file
-
-
-def assert_fit_for_a_terminal(error: pytest.ExceptionInfo[ConfigError]) -> None:
-    text = str(error.value)
-    assert text
-    assert text.isprintable()
-    assert len(text) < 400
 
 
 # --- where settings come from ------------------------------------------------------------------------------
@@ -87,14 +78,18 @@ def test_every_kind_of_setting_is_read_from_the_file(tmp_path: Path) -> None:
         [livechat.gateway]
         allowed_origins = ["https://a.example", "http://b.example:3000"]
         trusted_proxies = ["10.0.0.0/8", "::1"]
+        [livechat.chat]
+        words_file = "words.txt"
+        words_action = "mask"
         [livechat.media]
         keys_in_clear = true
         """,
     )
     config = load_config(file)
     # Paths in a file are meant from where the file is.
-    paths = (tmp_path / "here", tmp_path / "c.pem", tmp_path / "k.pem")
-    assert (config.data_dir, config.tls_cert, config.tls_key) == paths
+    paths = (tmp_path / "here", tmp_path / "c.pem", tmp_path / "k.pem", tmp_path / "words.txt")
+    assert (config.data_dir, config.tls_cert, config.tls_key, config.chat.words_file) == paths
+    assert config.chat.words_action == "mask"
     assert config.log_level == "warning"
     assert config.gateway.allowed_origins == ("https://a.example", "http://b.example:3000")
     assert config.gateway.trusted_proxies == ("10.0.0.0/8", "::1")
@@ -108,6 +103,15 @@ def test_a_list_is_read_from_the_environment_by_its_commas(monkeypatch: pytest.M
     assert config.gateway.allowed_origins == ("https://a.example", "http://b.example:3000")
     assert config.gateway.trusted_proxies == ("10.0.0.0/8", "2001:db8::/32")
     config.check()
+
+
+def test_rates_are_read_from_the_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = toml(tmp_path, "[livechat.rates]\nmessages_per_s = 0\nread_burst = 7")
+    monkeypatch.setenv("LIVECHAT_RATES_READ_BURST", "8")
+    monkeypatch.setenv("LIVECHAT_RATES_OTHERS_PER_S", "9")
+    config = load_config(file)
+    config.check()
+    assert config.rates == RateLimits(messages_per_s=0, read_burst=8, others_per_s=9)
 
 
 def test_the_secret_is_read_from_the_environment_and_masked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +194,7 @@ def test_a_refused_file_does_not_show_the_secret(tmp_path: Path) -> None:
         ({"host": ""}, "host: expected a name or an IP address, got nothing"),
         ({"tls_cert": Path("c.pem")}, "tls_cert and tls_key: expected both or neither"),
         ({"tls_key": Path("k.pem")}, "tls_cert and tls_key: expected both or neither"),
+        ({"chat": ChatLimits(words_file=Path("a\0b"))}, "configuration: expected text in UTF-8 without NUL"),
         ({"secret": ""}, "secret: expected some text, got nothing"),
         ({"node_id": ""}, "node_id: expected 1 to 64 letters, digits or _ . -, got ''"),
         ({"node_id": "a b"}, "node_id: expected 1 to 64 letters, digits or _ . -, got 'a b'"),
@@ -210,6 +215,7 @@ def test_a_setting_that_cannot_work_is_refused_by_name(change: dict[str, Any], r
 
 GROUPS: dict[str, type[Any]] = {
     "gateway": GatewaySettings,
+    "rates": RateLimits,
     "chat": ChatLimits,
     "media": MediaSettings,
     "store": StoreSettings,
@@ -235,10 +241,64 @@ def test_every_number_has_a_least_value(group: str, name: str) -> None:
     assert str(caught.value) == f"{group}.{name}: expected at least {least}, got {least - 1}"
 
 
+def test_the_url_of_the_store_is_read_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = toml(tmp_path, '[livechat.store]\nurl = "memory:"\nsynchronous = "normal"\ntimeout_ms = 7')
+    config = load_config(file)
+    assert (config.store.url, config.store.synchronous) == ("memory:", "normal")
+    monkeypatch.setenv("LIVECHAT_STORE_URL", "sqlite:///from-environment.db")
+    assert load_config(file).store.url == "sqlite:///from-environment.db"
+    config = load_config(file, {"store.url": "postgresql://h/d", "port": 5})
+    assert (config.store.url, config.store.timeout_ms, config.port) == ("postgresql://h/d", 7, 5)
+    assert load_config(file, {"store.url": None}).store.url == "sqlite:///from-environment.db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:swordfish@host/database",
+        "postgresql://user:sword@fish@host/database",
+        "postgresql://host/database?user=me&password=swordfish",
+        "postgresql://:swordfish@/database?host=/run",
+    ],
+)
+def test_the_password_in_the_url_of_the_store_is_masked(url: str) -> None:
+    config = Config(store=StoreSettings(url=url))
+    config.check()
+    for text in (repr(config), str(config), f"{config.store!r:>1}"):
+        assert "sword" not in text
+        assert "fish" not in text
+        assert "postgresql://***" in text
+
+
+@pytest.mark.parametrize(
+    ("url", "got"),
+    [
+        ("", "something else"),
+        ("mysql://u:t0psecret@h/d", "mysql:…"),
+        ("sqlite://livechat.db", "sqlite:…"),
+        ("sqlite:///", "sqlite:…"),
+        ("memory://", "memory:…"),
+        ("livechat.db", "something else"),
+        ("u:t0psecret@h", "u:…"),
+        ("host=h password=t0psecret", "something else"),
+    ],
+)
+def test_a_store_that_is_nowhere_is_refused_by_name_and_without_its_password(url: str, got: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(store=StoreSettings(url=url)).check()
+    expected = f"store.url: expected sqlite:///path, postgresql://… or memory:, got {got}"
+    assert str(caught.value) == expected
+    assert_fit_for_a_terminal(caught)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"port": 0, "udp_port": 65535},
+        {"store": StoreSettings(url="sqlite:///livechat.db")},
+        {"store": StoreSettings(url="sqlite:////var/lib/livechat/livechat.db", synchronous="normal")},
+        {"store": StoreSettings(url="postgres://me@db.example/livechat?sslmode=verify-full")},
+        {"store": StoreSettings(url="memory:")},
         {"host": "::"},
         {"tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"node_id": "node-1.example_A"},
@@ -247,112 +307,6 @@ def test_every_number_has_a_least_value(group: str, name: str) -> None:
 )
 def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
     attrs.evolve(Config(), **change).check()
-
-
-# --- the shared secret -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "secret",
-    [
-        "x",
-        "password",
-        "a" * 64,
-        "abcabcabcabcabcabcabc",
-        "123456789012345",
-        "1234567890123456",
-        "abcdefghijklmnop",
-        "livechatlivechat",
-    ],
-)
-def test_a_guessable_secret_is_fit_for_loopback_only(secret: str) -> None:
-    Config(secret=secret).check()
-    with pytest.raises(ConfigError, match=r"^secret: ") as caught:
-        check_secret(secret)
-    assert_fit_for_a_terminal(caught)
-
-
-def test_the_reason_for_refusing_a_secret_does_not_show_it() -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_secret("hunter2")
-    assert "hunter2" not in str(caught.value)
-
-
-def test_a_good_secret_is_fit_for_a_network() -> None:
-    check_secret("correct horse battery staple")
-    check_secret("9f86d081884c7d65")
-
-
-def test_a_configured_secret_is_used_and_no_file_is_made(tmp_path: Path) -> None:
-    config = Config(secret="configured", data_dir=tmp_path)
-    assert obtain_secret(config) == "configured"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_secret_is_made_once_readable_by_its_owner_only_and_kept(tmp_path: Path) -> None:
-    config = Config(data_dir=tmp_path)
-    before = os.umask(0)
-    try:
-        secret = obtain_secret(config)
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(secret_path(config).stat().st_mode) == 0o600
-    assert len(secret) >= 32
-    assert obtain_secret(config) == secret
-    check_secret(secret)
-
-
-def test_secrets_of_two_servers_differ(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    assert obtain_secret(Config(data_dir=tmp_path / "a")) != obtain_secret(Config(data_dir=tmp_path / "b"))
-
-
-def test_a_kept_secret_may_have_been_written_by_hand(tmp_path: Path) -> None:
-    config = Config(data_dir=tmp_path)
-    secret_path(config).write_text("  by hand \n\n")
-    secret_path(config).chmod(0o400)
-    assert obtain_secret(config) == "by hand"
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
-def test_a_kept_secret_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
-    config = Config(data_dir=tmp_path)
-    secret_path(config).write_text("secret of ours")
-    secret_path(config).chmod(mode)
-    with pytest.raises(ConfigError, match=rf"mode {mode:04o}\); expected 0600$") as caught:
-        obtain_secret(config)
-    assert "secret of ours" not in str(caught.value)
-    assert_fit_for_a_terminal(caught)
-
-
-@pytest.mark.parametrize("content", [b"", b" \n"])
-def test_an_empty_kept_secret_is_refused(tmp_path: Path, content: bytes) -> None:
-    config = Config(data_dir=tmp_path)
-    secret_path(config).write_bytes(content)
-    secret_path(config).chmod(0o600)
-    with pytest.raises(ConfigError, match=r"is empty") as caught:
-        obtain_secret(config)
-    assert_fit_for_a_terminal(caught)
-
-
-def test_a_kept_secret_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    config = Config(data_dir=tmp_path)
-    secret_path(config).write_bytes(b"\xff\xfe\x00")
-    secret_path(config).chmod(0o600)
-    with pytest.raises(ConfigError, match=r"^cannot read ") as caught:
-        obtain_secret(config)
-    assert_fit_for_a_terminal(caught)
-
-
-def test_where_no_secret_can_be_kept_the_reason_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^cannot write .*: no such file") as caught:
-        obtain_secret(Config(data_dir=tmp_path / "missing"))
-    assert_fit_for_a_terminal(caught)
-    secret_path(Config(data_dir=tmp_path)).mkdir()
-    with pytest.raises(ConfigError, match=r"^cannot read ") as caught:
-        obtain_secret(Config(data_dir=tmp_path))
-    assert_fit_for_a_terminal(caught)
 
 
 # --- what the loader would take in silence -----------------------------------------------------------------
@@ -403,6 +357,11 @@ def test_what_does_not_belong_in_the_file_is_refused_by_name(text: str, reason: 
         ({"host": 5}, "host: expected text, got int"),
         ({"gateway": {}}, "gateway: expected its settings, got dict"),
         ({"data_dir": "here"}, "data_dir: expected a path, got str"),
+        ({"chat": ChatLimits(words_file="here")}, "chat.words_file: expected a path, got str"),  # type: ignore[arg-type]
+        (
+            {"chat": ChatLimits(words_action="burn")},  # type: ignore[arg-type]
+            "chat.words_action: expected one of reject, mask, got str",
+        ),
     ],
 )
 def test_a_library_user_gets_the_same_errors(settings: dict[str, Any], reason: str) -> None:

@@ -9,6 +9,8 @@ import sys
 
 import click
 
+from livechat.cli.announce import announce
+from livechat.cli.migrate import migrate
 from livechat.cli.serve import serve
 from livechat.error import ConfigError
 from livechat.version import __version__
@@ -22,7 +24,9 @@ def cli() -> None:
     """A chat and voice relay server."""
 
 
+cli.add_command(migrate)
 cli.add_command(serve)
+cli.add_command(announce)
 
 
 def main(arguments: list[str] | None = None) -> None:

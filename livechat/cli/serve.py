@@ -1,4 +1,4 @@
-"""Owns `livechat serve`: a server on its own, until SIGTERM or SIGINT."""
+"""Owns `livechat serve`: a server on its own, until SIGTERM or SIGINT; SIGHUP has it read its words again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from livechat.error import ConfigError
 from livechat.server import Server, open_server
 from livechat.version import __version__
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.command()
@@ -27,18 +27,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--udp-port", type=int, help="UDP port for media; 0: any.  [10000]")
 @click.option("--advertise-host", help="Where clients are told to send media.  [where they reached us]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Database and secret.  [./livechat-data]")
+@click.option("--store-url", help="sqlite:///path, postgresql://… or memory:  [SQLite in --data-dir]")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM); needs --tls-key.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Private key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="[console]")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with settings.")
-def serve(file: Path | None, **flags: Any) -> None:
+def serve(file: Path | None, store_url: str | None, **flags: Any) -> None:
     """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
+
+    SIGHUP reads the file with unwanted words (chat.words_file) again.
 
     Settings come from the TOML file, over it from LIVECHAT_* in the environment (LIVECHAT_SECRET,
     LIVECHAT_GATEWAY_DRAIN_MS, ...), over that from the options.
     """
-    config = load_config(file, flags)
+    config = load_config(file, {**flags, "store.url": store_url})
     logs.configure(config.log_level, config.log_format)
     try:
         trio.run(_serve, config)
@@ -52,7 +55,8 @@ async def _serve(config: Config) -> None:
         async with trio.open_nursery() as nursery:
             async with open_server(config) as server:
                 click.echo(banner(server))
-                await anext(signals)
+                while await anext(signals) == signal.SIGHUP:
+                    await server.reload()
                 connected = server.statistics()["gateway"]["connections"]
                 with suppress(OSError):  # nobody may be there to read it
                     click.echo(
@@ -63,7 +67,8 @@ async def _serve(config: Config) -> None:
 
 
 async def _hurry_on_signal(signals: Any, server: Server) -> None:
-    await anext(signals)
+    while await anext(signals) == signal.SIGHUP:
+        pass
     server.hurry()
 
 

@@ -1,11 +1,13 @@
 """Owns one WebSocket connection: its nursery, its reader, and the one way in which it ends.
 
-It must not know what a request does (`livechat.handlers`) or how bytes leave (`egress`).
+It must not know what the client says (`conversation`), what a request does (`livechat.handlers`) or how bytes
+leave (`egress`).
 
     nursery of the connection, one cancel scope
     ├─ trio-websocket's reader     bytes → messages
     ├─ EgressStream.write_loop     egress queue → socket
-    └─ _converse                   messages → requests → handlers → replies
+    ├─ _serve                      messages → conversation → handlers → replies
+    └─ requests that read or replay, and end with the connection
 
 Whatever ends it (close frame, reset, protocol error, slow consumer, zombie, cancellation, shutdown) goes through
 `_leave`, which is synchronous: the session is out of every hub at once, parked or ended. Only then is what is
@@ -15,58 +17,34 @@ left of the queue sent, within a bound, and the socket closed.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
-from livechat.error import (
-    BackendUnavailable,
-    InternalError,
-    InvalidToken,
-    LiveError,
-    PayloadTooLarge,
-    ProtocolError,
-)
+from livechat.error import InvalidToken, LiveError
+from livechat.gateway.conversation import Conversation
 from livechat.gateway.egress import EgressLimits, EgressStream
 from livechat.gateway.head import RequestHead, credentials_untrusted, original_peer
 from livechat.gateway.liveness import Liveness
-from livechat.gateway.replies import ReplyOrder
+from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.gateway.transport import Transport
 from livechat.handlers import lifecycle
-from livechat.handlers import session as session_handlers
-from livechat.handlers.auth import Identity, UserIdMissing
-from livechat.handlers.call import Call
+from livechat.handlers.auth import UserIdMissing
 from livechat.handlers.node import Node
-from livechat.handlers.table import HANDLERS
-from livechat.hub.users import Session
-from livechat.protocol.codec import (
-    CODECS,
-    JSON,
-    Codec,
-    Packet,
-    decode_untrusted,
-    request_id_of_untrusted,
-    request_untrusted,
-)
+from livechat.hub.users import Mark, Outlet, Session, SessionState, mark_of
+from livechat.protocol.codec import CODECS, JSON, Codec
 from livechat.protocol.events import Hello, HelloLimits
 from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, Op, ends_session
-from livechat.protocol.outgoing import Outgoing, error
-from livechat.protocol.requests import Identify
-from livechat.protocol.session import State, next_state
+from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.session import State
 from livechat.version import __version__
 
 log = structlog.get_logger("livechat.gateway")
 
-INVALID_PACKETS_MAX: Final = 20
-INVALID_PACKETS_WINDOW_S: Final = 10.0
-"""So many packets that do not parse, within so many seconds, close the connection (4503)."""
-IDENTIFY_REFUSALS_MAX: Final = 3
-AUTHENTICATE_TIMEOUT_S: Final = 5.0
 MESSAGES_BUFFERED: Final = 2
 """Messages that trio-websocket reads ahead of us."""
 LOGGED_CLOSES: Final = (
@@ -76,6 +54,8 @@ LOGGED_CLOSES: Final = (
     CloseCode.PROTOCOL_ABUSE,
 )
 """Closes that an operator wants to hear of; the others are ordinary life."""
+DROPPING_CLOSES: Final = (CloseCode.SLOW_CONSUMER, CloseCode.TAKEN_OVER)
+"""Closes after which nobody reads what is queued."""
 _SILENT_VIOLATIONS: Final = (
     CloseCode.PROTOCOL_VIOLATION,
     CloseCode.INVALID_TEXT,
@@ -100,7 +80,13 @@ class Connection:
     """One client on one socket. `run` serves it until it ends; nothing else needs to be closed."""
 
     def __init__(
-        self, node: Node, settings: GatewaySettings, transport: Transport, head: RequestHead, received: bytes
+        self,
+        node: Node,
+        settings: GatewaySettings,
+        rates: RateLimits,
+        transport: Transport,
+        head: RequestHead,
+        received: bytes,
     ) -> None:
         self.session: Session | None = None
         self.local_host = transport.local_host
@@ -116,23 +102,23 @@ class Connection:
         self._codec: Codec = JSON
         self._is_open = False
         """The handshake is through: only now may frames be sent."""
-        self._state = State.CONNECTED
         self._stream = EgressStream(
             transport,
             EgressLimits(settings.egress_bytes, settings.egress_frames),
             received=received,
             on_frames=self._on_frames,
-            on_overflow=self._on_overflow,
+            on_overflow=self.overflow,
             on_violation=self.close,
             # Whoever has not shown a token yet gets little memory; a message just past its limit still gets 1005.
             message_bytes_max=min(settings.frame_bytes, 2 * settings.message_bytes),
         )
-        self._scope: trio.CancelScope | None = None
-        self._waiting_for_room = trio.lowlevel.ParkingLot()
-        self._replies = ReplyOrder(self.send, self._waiting_for_room.unpark_all)
-        self._identity_refusals = 0
-        self._invalid_packets: deque[float] = deque(maxlen=INVALID_PACKETS_MAX)
-        self._liveness = Liveness(
+        self._nursery: trio.Nursery | None = None
+        self._conversation = Conversation(node, settings, rates, self)
+        self._claimed: Session | None = None
+        """The session that is being resumed here."""
+        self._left: tuple[Session, Outlet | None] | None = None
+        """The session that was parked when this connection ended, and the outlet it lost."""
+        self.liveness = Liveness(
             node.now(),
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
             identify_timeout_s=settings.identify_timeout_ms / 1000,
@@ -151,7 +137,7 @@ class Connection:
         """
         try:
             async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
+                self._nursery = nursery
                 nursery.start_soon(self._write)
                 await self._serve(nursery)
                 nursery.cancel_scope.cancel()
@@ -169,6 +155,10 @@ class Connection:
                 await self._stream.finish()
             self._stream.abort()
             self._watch.connection = None
+            if self._left is not None and self._left[0].tail is self._left[1]:
+                # While it is parked it must not keep all of this in memory.
+                self._left[0].note_unsent(None)
+                self._node.keeper.note(self._left[0])
 
     def close(self, code: int, reason: str = "") -> None:
         """End the connection: out of the hubs now, then a close frame, then the socket. Never waits.
@@ -180,22 +170,28 @@ class Connection:
         if self.close_code is not None:
             return
         self.close_code = code
-        self._state = State.CLOSED
+        self._conversation.state = State.CLOSED
         self._leave(ends_session=ends_session(code, by_peer=False))
         if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
             reason = reason or CLOSE_REASONS.get(code, "")
-            self._stream.push_close(code, reason, drop_queue=code == CloseCode.SLOW_CONSUMER)
-        if self._scope is not None:
-            self._scope.cancel()
+            self._stream.push_close(code, reason, drop_queue=code in DROPPING_CLOSES)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
         # Last, as the host's logger may raise.
         if code in LOGGED_CLOSES:
             log.info("connection closed", peer=self.peer_host, code=int(code), reason=CLOSE_REASONS[code])
 
     def _leave(self, *, ends_session: bool) -> None:
         """Take the session out of every hub; end it or park it."""
-        session, self.session = self.session, None
-        if session is not None:
+        session, self.session = self.session or self._claimed, None
+        self._claimed = None
+        if session is None:
+            return
+        if session.state is SessionState.LIVE:
             lifecycle.connection_lost(self._node, session, resumable=not ends_session)
+        elif session.claim is self:
+            lifecycle.release_claim(self._node, session)
+        self._left = (session, session.tail)
 
     async def _write(self) -> None:
         await self._stream.write_loop()
@@ -219,7 +215,7 @@ class Connection:
         identity = None
         if credentials is not None:
             try:
-                identity = await self._authenticate(credentials.token, credentials.user_id)
+                identity = await self._conversation.authenticate(credentials.token, credentials.user_id)
             except LiveError as refusal:
                 # RESUME will tell by its session whose it is, so there the token alone is enough.
                 if not (credentials.awaits_resume and isinstance(refusal, UserIdMissing)):
@@ -234,14 +230,12 @@ class Connection:
         if self._node.draining:
             self.close(CloseCode.DRAIN)
             return
-        self._watch_deadline()
+        self.watch_deadline()
         try:
             if credentials is not None and identity is not None and not credentials.awaits_resume:
-                self._liveness.asked(self._node.now())
-                await self._begin(self._call(Packet(Op.IDENTIFY, None)), identity)
-                self._liveness.answered(self._node.now())
-                self._watch_deadline()
-            await self._converse(ws)
+                await self._conversation.begin_as(identity)
+            while self.close_code is None:
+                await self._conversation.take(await ws.get_message())
         except ConnectionClosed:
             closed = ws.closed
             code = CloseCode.ABNORMAL if closed is None else closed.code
@@ -261,7 +255,7 @@ class Connection:
         """Note that the client closed; trio-websocket has put its answer into the queue."""
         if self.close_code is None:
             self.close_code = code
-            self._state = State.CLOSED
+            self._conversation.state = State.CLOSED
             self._leave(ends_session=ends_session(code, by_peer=True))
 
     def _hello(self) -> None:
@@ -278,8 +272,9 @@ class Connection:
 
     # --- deadlines: one entry in the node's heap, moved only when it would come too late -----------------
 
-    def _watch_deadline(self) -> None:
-        deadline, _ = self._liveness.deadline()
+    def watch_deadline(self) -> None:
+        """See to it that a deadline that has come nearer is kept."""
+        deadline, _ = self.liveness.deadline()
         if deadline < self._due_at:
             self._due_at = deadline
             self._node.deadlines.schedule(deadline, self._watch)
@@ -288,165 +283,54 @@ class Connection:
         """Close if something is overdue; return when to look again."""
         if self.close_code is not None or now < self._due_at:
             return None
-        deadline, code = self._liveness.deadline()
+        deadline, code = self.liveness.deadline()
         if deadline > now:
             self._due_at = deadline
             return deadline
         self.close(code)
         return None
 
-    def _watch_token(self, expires_at: int | None) -> None:
+    def renewed(self, expires_at: int | None) -> None:
+        """Note when the session's token ends."""
         node = self._node
         token_by = None if expires_at is None else node.now() + (expires_at - node.now_ms()) / 1000
-        self._liveness.identified(token_by)
-        self._watch_deadline()
+        self.liveness.identified(token_by)
+        self.watch_deadline()
 
     def _on_frames(self) -> None:
-        self._liveness.heard(self._node.now())
+        self.liveness.heard(self._node.now())
 
     # --- out --------------------------------------------------------------------------------------
 
     def send(self, packet: Outgoing) -> None:
         """Queue a packet; never waits, never raises. Before the handshake is through it goes nowhere."""
         if self._is_open:
-            self._stream.push(packet.frame(self._codec))
+            self._stream.push(packet.frame(self._codec), mark_of(packet))
 
-    def _on_overflow(self) -> None:
-        self.close(CloseCode.SLOW_CONSUMER)
+    def send_later(self, packet: Outgoing) -> None:
+        """Queue a packet of which there are many."""
+        if self._is_open:
+            self._stream.push_later(packet.frame(self._codec), mark_of(packet))
 
-    # --- in ---------------------------------------------------------------------------------------
+    # --- what handlers may ask of it; see `Caller` ----------------------------------------------------
 
-    async def _converse(self, ws: WebSocketConnection) -> None:
-        while self.close_code is None:
-            message = await ws.get_message()
-            packet = self._decode(message)
-            if packet is not None:
-                if packet.op == Op.IDENTIFY:
-                    await self._identify(packet)
-                    self._liveness.answered(self._node.now())
-                    self._watch_deadline()
-                else:
-                    self._handle(packet)
-            while len(self._replies) >= self._settings.requests_in_flight:
-                await self._waiting_for_room.park()
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits for the client to read it that nothing should be added that can wait."""
+        return self._stream.is_crowded
 
-    def _decode(self, message: str | bytes) -> Packet | None:
-        """Parse a message; a bad one is answered here."""
-        # A text's bytes are at least its code points; measuring them exactly costs a copy only near the limit.
-        size = len(message)
-        if size * 4 > self._settings.message_bytes and isinstance(message, str):
-            size = len(message.encode())
-        limit = self._settings.message_bytes
-        try:
-            if size > limit:
-                raise PayloadTooLarge(f"packet: expected at most {limit} bytes, got {size}")
-            return decode_untrusted(message)
-        except LiveError as refusal:
-            # Looking for the id parses the message, so in a far too large one nobody looks.
-            self._refuse(refusal, None, request_id_of_untrusted(message) if size <= 2 * limit else None)
-        return None
+    async def wait_room(self) -> None:
+        """Wait until the client has read enough; one that reads nothing for long is a slow consumer."""
+        with trio.move_on_after(self._settings.stall_timeout_ms / 1000) as scope:
+            await self._stream.wait_room()
+        if scope.cancelled_caught:
+            self.close(CloseCode.SLOW_CONSUMER)
+            await trio.lowlevel.checkpoint()
 
-    def _call(self, packet: Packet) -> Call:
-        if packet.op == Op.HEARTBEAT:
-            # It belongs to no channel, and must not wait for a store that takes its time.
-            return self._new_call(packet, self._send_reply)
-        place = self._replies.take()
-        return self._new_call(packet, lambda reply: self._replies.answer(place, reply))
-
-    def _send_reply(self, reply: Outgoing | None) -> None:
-        if reply is not None:
-            self.send(reply)
-
-    def _new_call(self, packet: Packet, answer: Callable[[Outgoing | None], None]) -> Call:
-        return Call(
-            node=self._node,
-            caller=self,
-            session_or_none=self.session,
-            op=packet.op,
-            request_id=packet.id,
-            answer=answer,
-        )
-
-    def _handle(self, packet: Packet) -> None:
-        """Check, validate and do one request. Errors are replies; nothing is raised."""
-        call = self._call(packet)
-        try:
-            next_state(self._state, packet.op)
-            request = request_untrusted(packet)
-            HANDLERS[packet.op](call, request)
-            if packet.op == Op.RESUME:
-                self._liveness.extend(self._node.now())
-        except ProtocolError as refusal:
-            call.fail(refusal)
-            self._count_invalid()
-        except LiveError as refusal:
-            call.fail(refusal)
-        except Exception:
-            log.exception("handler failed", op=packet.op)
-            call.fail(InternalError("internal error"))
-
-    def _refuse(self, refusal: LiveError, op: int | None, request_id: str | int | None) -> None:
-        place = self._replies.take()
-        self._replies.answer(place, error(refusal, op, request_id))
-        if isinstance(refusal, ProtocolError):
-            self._count_invalid()
-
-    def _count_invalid(self) -> None:
-        times = self._invalid_packets
-        times.append(self._node.now())
-        if len(times) == INVALID_PACKETS_MAX and times[-1] - times[0] <= INVALID_PACKETS_WINDOW_S:
-            self.close(CloseCode.PROTOCOL_ABUSE)
-
-    # --- IDENTIFY, the one request that may wait for somebody else's answer -------------------------------
-
-    async def _identify(self, packet: Packet) -> None:
-        call = self._call(packet)
-        self._liveness.asked(self._node.now())
-        try:
-            request = request_untrusted(packet)
-            assert isinstance(request, Identify)
-            identity = await self._authenticate(request.token, request.user_id)
-        except ProtocolError as refusal:
-            call.fail(refusal)
-            self._count_invalid()
-            return
-        except LiveError as refusal:
-            call.fail(refusal)
-            if isinstance(refusal, InvalidToken):
-                self._identity_refusals += 1
-                if self._identity_refusals >= IDENTIFY_REFUSALS_MAX:
-                    self.close(CloseCode.AUTHENTICATION_FAILED)
-            return
-        await self._begin(call, identity)
-
-    async def _begin(self, call: Call, identity: Identity) -> None:
-        try:
-            if self.session is not None:
-                session_handlers.renew(call, identity)
-                self._watch_token(identity.expires_at)
-            else:
-                session_handlers.begin(call, identity)
-        except LiveError as refusal:
-            call.fail(refusal)
-        # What follows may need the session, so it waits for READY.
-        while len(self._replies):
-            await self._waiting_for_room.park()
-
-    async def _authenticate(self, token: str, user_id: str | None) -> Identity:
-        try:
-            with trio.fail_after(AUTHENTICATE_TIMEOUT_S):
-                identity = await self._node.authenticator.authenticate(token, user_id)
-        except LiveError:
-            raise
-        except trio.TooSlowError:
-            raise BackendUnavailable("authentication took too long") from None
-        except Exception:
-            # An embedder's authenticator failed; that is no proof of anything.
-            log.exception("authenticator failed")
-            raise BackendUnavailable("authentication failed for an internal reason") from None
-        if identity.expires_at is not None and identity.expires_at <= self._node.now_ms():
-            raise InvalidToken("token: expired")
-        return identity
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a task that ends with the connection."""
+        assert self._nursery is not None
+        self._nursery.start_soon(work)
 
     def activate(self, session: Session) -> bool:
         """Attach a session; False if this connection has ended meanwhile."""
@@ -454,8 +338,34 @@ class Connection:
             return False
         session.outlet = self
         self.session = session
-        self._identity_refusals = 0
-        self._state = next_state(self._state, Op.IDENTIFY)
+        self._claimed = None
+        self._conversation.activated()
         self._stream.message_bytes_max = self._settings.frame_bytes
-        self._watch_token(session.expires_at)
+        self.renewed(session.expires_at)
         return True
+
+    def claim(self, session: Session) -> bool:
+        """Note that a session is about to be resumed here; False if this connection has ended meanwhile."""
+        if self.close_code is not None:
+            return False
+        self._claimed = session
+        return True
+
+    def unclaim(self) -> None:
+        """Note that nothing is resumed here any more."""
+        session, self._claimed = self._claimed, None
+        if session is not None:
+            self._left = (session, session.tail)
+
+    def displace(self) -> None:
+        """Give up the session, and close: another connection resumes it."""
+        self._leave(ends_session=False)
+        self.close(CloseCode.TAKEN_OVER)
+
+    def overflow(self) -> None:
+        """Close the connection as that of a slow consumer."""
+        self.close(CloseCode.SLOW_CONSUMER)
+
+    def cut(self, successor: Outlet | None) -> Sequence[Mark]:
+        """See `Outlet.cut`."""
+        return () if successor is self else self._stream.cut()

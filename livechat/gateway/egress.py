@@ -21,12 +21,14 @@ import trio
 
 from livechat.gateway.head import END_OF_HEAD
 from livechat.gateway.transport import Transport
+from livechat.hub.users import Mark
 from livechat.protocol.frames import CLOSE_HEAD, FrameScanner, serialize_close
 from livechat.protocol.opcodes import CloseCode
 
 JOIN_FRAMES_MAX: Final = 64
 JOIN_BYTES_MAX: Final = 262_144
 """How much the writer joins into one send."""
+CROWDED_SHARE: Final = 0.25
 FRAMES_AT_ONCE: Final = 64
 """Frames given to trio-websocket before other tasks get their turn: it handles pongs, pings and fragments
 without a checkpoint, and 64 KiB may hold ten thousand of them."""
@@ -72,6 +74,8 @@ class EgressStream(trio.abc.Stream):
     ) -> None:
         self._transport = transport
         self._limits = limits
+        self._crowded_frames = int(limits.frames_max * CROWDED_SHARE)
+        self._crowded_bytes = int(limits.bytes_max * CROWDED_SHARE)
         head, end, rest = received.partition(END_OF_HEAD)
         self._head: bytes | None = head + end
         self._held = rest
@@ -85,10 +89,15 @@ class EgressStream(trio.abc.Stream):
         self._on_violation = on_violation
         self._scanner = FrameScanner()
         self._queue: deque[bytes] = deque()
+        self._marks: deque[Mark | None] = deque()
+        """What each frame of the queue carries that must be told again if it is not sent."""
+        self._unsent: list[Mark] = []
+        """Of frames that were taken and never sent whole."""
         self._queued_bytes = 0
         self._pinned = 0
         """Frames at the head of the queue that must stay: the first went in part, or the writer has them."""
         self._writer = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
         self.close_sent = False
         """A close frame was pushed: nothing may follow it (RFC 6455, section 5.5.1)."""
         self.broken = False
@@ -105,32 +114,70 @@ class EgressStream(trio.abc.Stream):
         """Frames that wait."""
         return len(self._queue)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a share of the limits is used up that what can wait should leave to what can't."""
+        return len(self._queue) > self._crowded_frames or self._queued_bytes > self._crowded_bytes
+
+    async def wait_room(self) -> None:
+        """Wait until it is not crowded."""
+        await trio.lowlevel.checkpoint()
+        while self.is_crowded:
+            await self._room.park()
+
     # --- in ---------------------------------------------------------------------------------------
 
-    def push(self, frame: bytes) -> None:
-        """Send a frame now or queue it; never waits, never raises."""
+    def push(self, frame: bytes, mark: Mark | None = None) -> None:
+        """Send a frame now or queue it; never waits, never raises.
+
+        Args:
+            mark: what it carries that must be told again if it is not sent; see `cut`.
+        """
         if self.close_sent or self.broken or self.overflowed:
+            self._note_unsent(mark)
             return
         if frame[0] == CLOSE_HEAD:
             self.close_sent = True
-        self._put(frame)
+        self._put(frame, mark)
+
+    def push_later(self, frame: bytes, mark: Mark | None = None) -> None:
+        """Queue a frame for the writer, which joins it with what follows: many small ones cost few sends."""
+        if self._queue or self.close_sent or self.broken or self.overflowed:
+            self.push(frame, mark)
+        else:
+            self._append(frame, mark)
+
+    def _note_unsent(self, mark: Mark | None) -> None:
+        if mark is not None:
+            self._unsent.append(mark)
+
+    def cut(self) -> list[Mark]:
+        """Send no more frames that have a mark; return the marks of all that were never sent whole."""
+        if any(self._marks):
+            self.abort()
+        return self._unsent
 
     def push_close(self, code: int, reason: str, *, drop_queue: bool = False) -> None:
         """Queue the close frame; with `drop_queue` ahead of everything that has not begun to leave."""
         if self.close_sent or self.broken:
             return
         if drop_queue:
+            dropped: list[Mark | None] = []
             while len(self._queue) > self._pinned:
                 self._queued_bytes -= len(self._queue.pop())
+                dropped.append(self._marks.pop())
+            for mark in reversed(dropped):
+                self._note_unsent(mark)
         self.close_sent = True
-        self._put(serialize_close(code, reason))
+        self._put(serialize_close(code, reason), None)
 
-    def _put(self, frame: bytes) -> None:
+    def _put(self, frame: bytes, mark: Mark | None) -> None:
         if not self._queue:
             try:
                 sent = self._transport.send_nowait(frame)
             except OSError:
                 self.broken = True
+                self._note_unsent(mark)
                 self._writer.unpark_all()
                 return
             if sent == len(frame):
@@ -140,14 +187,15 @@ class EgressStream(trio.abc.Stream):
             if sent:
                 frame = frame[sent:]
                 self._pinned = 1
-            self._append(frame)
+            self._append(frame, mark)
             return
-        self._append(frame)
+        self._append(frame, mark)
         if len(self._queue) > self._limits.frames_max or self._queued_bytes > self._limits.bytes_max:
             self._overflow()
 
-    def _append(self, frame: bytes) -> None:
+    def _append(self, frame: bytes, mark: Mark | None) -> None:
         self._queue.append(frame)
+        self._marks.append(mark)
         self._queued_bytes += len(frame)
         self._writer.unpark_all()
 
@@ -204,9 +252,12 @@ class EgressStream(trio.abc.Stream):
         queue = self._queue
         while queue and sent >= len(queue[0]):
             sent -= len(queue.popleft())
+            self._marks.popleft()
         if sent:
             queue[0] = queue[0][sent:]
             self._pinned = 1
+        if not self.is_crowded:
+            self._room.unpark_all()
 
     async def finish(self) -> None:
         """Send what is left and wait for the peer to close; the caller sets the deadline.
@@ -229,7 +280,10 @@ class EgressStream(trio.abc.Stream):
 
     def abort(self) -> None:
         """Close the socket at once and forget the queue."""
+        for mark in self._marks:
+            self._note_unsent(mark)
         self._queue.clear()
+        self._marks.clear()
         self._queued_bytes = 0
         self.broken = True
         self._writer.unpark_all()

@@ -2,18 +2,28 @@
 
 It must not wait, and it decides nothing: the store has, the hubs name the recipients. Notices of one channel
 come in the order in which they were committed.
+
+A parked session hears nothing. What has a seq it finds in the store once it is resumed, and here it is only noted
+from where on, and up to where; what has none and would not be found again is kept for it.
 """
 
 from __future__ import annotations
 
-from livechat.cluster.backplane import ChannelNotice
+from collections.abc import Hashable, Iterable
+from typing import Final
+
+from livechat.cluster.backplane import ChannelNotice, FocusNotice, GlobalNotice, Notice, UserNotice
+from livechat.handlers import unread
 from livechat.handlers.node import Node
 from livechat.hub.channels import ChannelFacts
-from livechat.hub.users import Session
-from livechat.protocol.events import ChannelEvent, Message
+from livechat.hub.users import Session, SessionState
+from livechat.protocol.events import ChannelEvent, Message, Notification, ReadEvent, SettingsEvent
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
 from livechat.protocol.types import ChannelId, UserId
+
+KEPT_CHANGES: Final = ("update", "delete")
+"""Events of channels without a seq that a parked session is told later."""
 
 
 class FanOut:
@@ -26,35 +36,28 @@ class FanOut:
         self.encoded = 0
         """Events made into a packet; each is encoded once per codec in use."""
 
-    def deliver(self, notice: ChannelNotice) -> None:
-        """Apply a notice to the hubs and send it to all who hear the channel but its origin."""
-        event = notice.event
-        node = self._node
-        origin = None if notice.origin is None else node.users.get(notice.origin)
-        if isinstance(event, Message):
-            self._send(node.channels.recipients(event.channel_id), Outgoing(Op.MESSAGE_EVENT, event))
-            self._advance(event.channel_id, event.seq)
-            return
-        if event.event == "join":
-            assert notice.facts is not None
-            self._admit(event, notice.facts)
-        # Who leaves, or loses the channel, is told as well: so the recipients are named before the hubs follow.
-        recipients = node.channels.recipients(event.channel_id, origin)
-        if event.event == "leave":
-            self._remove(event.channel_id, event.member.user_id)
-        elif event.event == "delete":
-            self._remove_channel(event.channel_id)
-        elif event.event == "update":
-            assert notice.facts is not None
-            channel = node.channels.get(event.channel_id)
-            if channel is not None:
-                channel.facts = notice.facts
-        self._send(recipients, Outgoing(Op.CHANNEL_EVENT, event))
-        if event.seq is not None:
-            self._advance(event.channel_id, event.seq)
+    def deliver(self, notice: Notice) -> None:
+        """Apply a notice to the hubs and send it to all who hear it but its origin."""
+        if isinstance(notice, ChannelNotice):
+            if isinstance(notice.event, Message):
+                self._message(notice.event)
+            else:
+                self._channel_event(notice, notice.event)
+        elif isinstance(notice, FocusNotice):
+            origin = self._origin(notice)
+            op = Op.READ_EVENT if isinstance(notice.event, ReadEvent) else Op.TYPING_EVENT
+            recipients = self._node.channels.focused(notice.event.channel_id, origin)
+            self._send(recipients, Outgoing(op, notice.event))
+        elif isinstance(notice, UserNotice):
+            self._user_event(notice)
+        else:
+            self._global_event(notice)
 
-    def _send(self, recipients: list[Session], packet: Outgoing) -> None:
-        # A list of its own: an egress that overflows leaves the hubs while this loop runs.
+    def _origin(self, notice: ChannelNotice | FocusNotice | UserNotice) -> Session | None:
+        return None if notice.origin is None else self._node.users.get(notice.origin)
+
+    def _send(self, recipients: Iterable[Session], packet: Outgoing) -> None:
+        # The recipients are a list of their own: an egress that overflows leaves the hubs while this loop runs.
         self.encoded += 1
         for session in recipients:
             outlet = session.outlet
@@ -62,36 +65,133 @@ class FanOut:
                 outlet.send(packet)
                 self.delivered += 1
 
-    def _advance(self, channel_id: ChannelId, seq: int) -> None:
-        channel = self._node.channels.get(channel_id)
+    # --- the room tier --------------------------------------------------------------------------------
+
+    def _message(self, event: Message) -> None:
+        channel = self._node.channels.get(event.channel_id)
+        if channel is None:
+            return
+        packet = Outgoing(Op.MESSAGE_EVENT, event, mark=(event.channel_id, event.seq))
+        # First: a connection that breaks below is parked with what it was handed, less what it has not sent.
+        channel.last_seq = event.seq
+        self._send(list(channel.subscribers), packet)
+        for session in channel.unsubscribed:
+            # The author's own as well: what the author has said was read by that, and all before it.
+            unread.touch(self._node, session, event.channel_id)
+
+    def _channel_event(self, notice: ChannelNotice, event: ChannelEvent) -> None:
+        node = self._node
+        if event.event == "join":
+            assert notice.facts is not None
+            self._admit(event, notice.facts)
+        # Who leaves, or loses the channel, is told as well: so the recipients are named before the hubs follow.
+        recipients = node.channels.recipients(event.channel_id, self._origin(notice))
+        mark = None if event.seq is None else (event.channel_id, event.seq)
+        packet = Outgoing(Op.CHANNEL_EVENT, event, mark=mark, key=_key_of(event))
+        if event.event == "leave":
+            self._remove(event)
+        elif event.event == "delete":
+            self._remove_channel(event.channel_id, packet)
+        elif packet.key is not None:
+            self._keep_for_parked(event.channel_id, packet)
+        channel = node.channels.get(event.channel_id)
         if channel is not None:
-            channel.last_seq = seq
+            if notice.facts is not None:
+                channel.facts = notice.facts
+            if event.seq is not None:
+                channel.last_seq = event.seq
+        self._send(recipients, packet)
+
+    def _keep_for_parked(self, channel_id: ChannelId, packet: Outgoing) -> None:
+        channel = self._node.channels.get(channel_id)
+        if channel is None:
+            return
+        for user_id in channel.members:
+            for session in self._node.users.sessions_of(user_id):
+                if session.state is SessionState.PARKED and channel_id in session.spans:
+                    session.miss(packet)
 
     def _admit(self, event: ChannelEvent, facts: ChannelFacts) -> None:
         """Subscribe all sessions of a new member, not only the one that joined."""
         user_id = event.member.user_id
-        if not self._node.users.sessions_of(user_id):
+        sessions = self._node.users.sessions_of(user_id)
+        if not sessions:
             return
         assert event.seq is not None
         self._node.channels.admit(user_id, facts, event.seq)
-        for session in self._node.users.live_sessions_of(user_id):
-            self._node.channels.subscribe(session, facts.channel_id)
+        for session in sessions:
+            if session.outlet is not None:
+                self._node.channels.subscribe(session, facts.channel_id)
+            else:
+                session.miss_from(facts.channel_id, event.seq)
 
-    def _remove(self, channel_id: ChannelId, user_id: UserId) -> None:
-        node = self._node
+    def _remove(self, event: ChannelEvent) -> None:
+        node, channel_id, user_id = self._node, event.channel_id, event.member.user_id
         peer = node.media.hub.of(channel_id, user_id)
         if peer is not None:
             node.media.close(peer)
         node.channels.remove_member(channel_id, user_id)
         for session in node.users.sessions_of(user_id):
-            session.joined.discard(channel_id)
+            _leave(session, channel_id)
+            assert event.seq is not None
+            session.miss_until(channel_id, event.seq)
 
-    def _remove_channel(self, channel_id: ChannelId) -> None:
+    def _remove_channel(self, channel_id: ChannelId, packet: Outgoing) -> None:
         node = self._node
         node.media.close_channel(channel_id)
         channel = node.channels.get(channel_id)
-        if channel is not None:
-            for user_id in channel.members:
-                for session in node.users.sessions_of(user_id):
-                    session.joined.discard(channel_id)
+        members: Iterable[UserId] = () if channel is None else channel.members
+        for user_id in members:
+            for session in node.users.sessions_of(user_id):
+                _leave(session, channel_id)
+        # Also of who left it while the session was parked: that leave can't be replayed any more.
+        for session in node.users:
+            if session.spans.pop(channel_id, None) is not None:
+                session.miss(packet)
         node.channels.remove_channel(channel_id)
+
+    # --- the user and global tiers --------------------------------------------------------------------
+
+    def _user_event(self, notice: UserNotice) -> None:
+        event = notice.event
+        if isinstance(event, Notification):
+            packet = Outgoing(Op.NOTIFICATION, event, key=(event.kind, event.channel_id, event.seq))
+        elif isinstance(event, SettingsEvent):
+            packet = Outgoing(Op.SETTINGS_EVENT, event, key="settings")
+        else:
+            packet = Outgoing(Op.UNREAD_EVENT, event)
+        self.encoded += 1
+        origin = self._origin(notice)
+        for session in list(self._node.users.sessions_of(notice.user_id)):
+            if session is origin:
+                continue
+            if session.outlet is not None:
+                session.outlet.send(packet)
+                self.delivered += 1
+            elif packet.key is not None:
+                session.miss(packet)
+
+    def _global_event(self, notice: GlobalNotice) -> None:
+        packet = Outgoing(Op.ANNOUNCEMENT, notice.event, key=notice.event.announcement_id)
+        sessions = list(self._node.users)
+        for session in sessions:
+            if session.outlet is None:
+                session.miss(packet)
+        self._send(sessions, packet)
+
+
+def _key_of(event: ChannelEvent) -> Hashable:
+    """Return the key of what a parked session is told later; of voices RESUMED tells how they stand then."""
+    if event.event not in KEPT_CHANGES:
+        return None
+    return event.event, event.channel_id, None if event.role is None else event.member.user_id
+
+
+def _leave(session: Session, channel_id: ChannelId) -> None:
+    """Forget what a session wanted of a channel that its user is no member of any more."""
+    session.joined.discard(channel_id)
+    session.unsubscribed.discard(channel_id)
+    for key in [key for key in session.missed if isinstance(key, tuple) and key[:2] == ("update", channel_id)]:
+        del session.missed[key]
+    if session.focus == channel_id:
+        session.focus = None

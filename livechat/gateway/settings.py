@@ -31,6 +31,8 @@ class GatewaySettings:
     """Bytes waiting for one client; past it, it is a slow consumer (4001)."""
     egress_frames: int = 4_096
     """Frames waiting for one client; past it, it is a slow consumer (4001)."""
+    stall_timeout_ms: int = 30_000
+    """How long a replay waits for a client that reads nothing, before it is a slow consumer (4001)."""
     requests_in_flight: int = 256
     """Requests of one connection waiting for the store; then no more are read until one is answered."""
     connections_max: int = 20_000

@@ -5,15 +5,22 @@ It must not touch sessions; it only turns credentials into an identity or refuse
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
 from itertools import pairwise
 from typing import Final, Protocol
 
 import attrs
+import structlog
+import trio
 
-from livechat.error import InvalidToken
+from livechat.error import BackendUnavailable, InvalidToken, LiveError
 from livechat.protocol.types import ID_PATTERN, UserId
 
+log = structlog.get_logger("livechat.handlers")
+
+ADMIN_SCOPE: Final = "admin"
+AUTHENTICATE_TIMEOUT_S: Final = 5.0
 SECRET_LENGTH_MIN: Final = 16
 """Characters; with fewer, or fewer than eight different ones, a secret counts as guessable."""
 SECRET_VARIETY_MIN: Final = 8
@@ -26,6 +33,8 @@ class Identity:
     user_id: UserId
     expires_at: int | None = None
     """Milliseconds since 1970; None: never."""
+    scopes: frozenset[str] = frozenset({"chat"})
+    """What the token is good for; with `admin` its holder may do everything in every channel."""
 
 
 class UserIdMissing(InvalidToken):
@@ -49,6 +58,34 @@ class Authenticator(Protocol):
             The caller sets the deadline.
         """
         ...
+
+
+async def authenticate(
+    authenticator: Authenticator, token: str, user_id: str | None, now_ms: Callable[[], int]
+) -> Identity:
+    """Ask an authenticator, which may be an embedder's: it may take its time, fail, or know nothing of time.
+
+    Args:
+        now_ms: milliseconds since 1970; asked once the answer is there.
+
+    Raises:
+        InvalidToken: the credentials prove nothing, or have expired.
+        BackendUnavailable: it took too long, or failed.
+    """
+    try:
+        with trio.fail_after(AUTHENTICATE_TIMEOUT_S):
+            identity = await authenticator.authenticate(token, user_id)
+    except LiveError:
+        raise
+    except trio.TooSlowError:
+        raise BackendUnavailable("authentication took too long") from None
+    except Exception:
+        # An embedder's authenticator failed; that is no proof of anything.
+        log.exception("authenticator failed")
+        raise BackendUnavailable("authentication failed for an internal reason") from None
+    if identity.expires_at is not None and identity.expires_at <= now_ms():
+        raise InvalidToken("token: expired")
+    return identity
 
 
 class SharedSecretAuthenticator:

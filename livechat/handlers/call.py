@@ -9,7 +9,7 @@ give and the events they publish are in that order too: no task has to wake up i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -17,13 +17,14 @@ import structlog
 
 from livechat.error import InternalError, LiveError
 from livechat.handlers.node import Node
-from livechat.hub.users import Session
+from livechat.hub.users import Mark, Outlet, Session
 from livechat.protocol import outgoing
 from livechat.protocol.codec import RequestId
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
 from livechat.protocol.types import SessionId
-from livechat.store.base import Operation, Outcome
+from livechat.store.base import Outcome
+from livechat.store.operations import Operation
 
 T = TypeVar("T")
 log = structlog.get_logger("livechat.handlers")
@@ -39,9 +40,62 @@ class Caller(Protocol):
     is_confidential: bool
     """TLS or loopback: fit to carry media keys."""
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits for the client to read it that nothing should be added that can wait."""
+        ...
+
     def activate(self, session: Session) -> bool:
         """Attach a session to this connection; False if the connection has ended meanwhile."""
         ...
+
+    def renewed(self, expires_at: int | None) -> None:
+        """Note when the session's token ends (milliseconds since 1970; None: never)."""
+        ...
+
+    def claim(self, session: Session) -> bool:
+        """Note that the connection is about to resume a session; False if the connection has ended meanwhile."""
+        ...
+
+    def unclaim(self) -> None:
+        """Note that the connection resumes no session any more; nothing happens if it has done so."""
+        ...
+
+    def send(self, packet: Outgoing) -> None:
+        """Queue a packet; never waits, never raises."""
+        ...
+
+    def send_later(self, packet: Outgoing) -> None:
+        """Queue a packet of which there are many: it may leave a moment later, together with others."""
+        ...
+
+    def displace(self) -> None:
+        """Give up the session, and close: another connection resumes it."""
+        ...
+
+    def overflow(self) -> None:
+        """Close the connection as that of a slow consumer."""
+        ...
+
+    def cut(self, successor: Outlet | None) -> Sequence[Mark]:
+        """See `Outlet.cut`."""
+        ...
+
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a task that ends with the connection; it must not raise."""
+        ...
+
+    async def wait_room(self) -> None:
+        """Wait until the client has read enough not to be crowded.
+
+        Cancellation:
+            A client that reads nothing for long is closed (4001), which cancels all its tasks.
+        """
+        ...
+
+
+def _nothing() -> None:
+    pass
 
 
 @attrs.define(slots=True, eq=False)
@@ -60,6 +114,10 @@ class Call:
     """The client was told RETRY before the commit proved good: it knows nothing of the outcome."""
     nonce: str | None = None
     """Repeated on an ERROR, so that a client can tell which message was refused."""
+    pause: Callable[[], None] = _nothing
+    """Called before a callback of the store answers and changes the hubs: no other request may see half of it."""
+    go_on: Callable[[], None] = _nothing
+    """Called after it."""
 
     @property
     def session(self) -> Session:
@@ -70,7 +128,15 @@ class Call:
     @property
     def origin(self) -> SessionId | None:
         """The session that need not hear the request's own event, for it gets the ACK; None if it does not."""
-        return None if self.is_late else self.session.session_id
+        return self.session.session_id if self.is_attended else None
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether the client gets the answer: it was told no other, and its connection is the session's yet.
+
+        A session may have gone over to another connection while the store was asked.
+        """
+        return not self.is_late and self.session.outlet is self.caller
 
     def ack(self, data: Any) -> None:
         """Answer with ACK."""
@@ -87,6 +153,20 @@ class Call:
     def fail(self, refusal: LiveError) -> None:
         """Answer with ERROR."""
         self.answer(outgoing.error(refusal, self.op, self.request_id, self.nonce))
+
+    def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have a task answer the request; what it raises is the answer. It ends with the connection."""
+
+        async def answering() -> None:
+            try:
+                await work()
+            except LiveError as refusal:
+                self.fail(refusal)
+            except Exception:
+                self.fail(InternalError("internal error"))
+                log.exception("handler failed", op=self.op)
+
+        self.caller.spawn(answering)
 
     def submit(
         self,
@@ -110,6 +190,7 @@ class Call:
 
         def done(outcome: Outcome[T]) -> None:
             self.is_late = outcome.late
+            self.pause()
             try:
                 committed(outcome.unwrap())
             except LiveError as refusal:
@@ -120,5 +201,6 @@ class Call:
                 log.exception("handler failed", op=self.op)
             finally:
                 settled()
+                self.go_on()
 
         self.node.store.submit(operation, done)

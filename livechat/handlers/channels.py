@@ -21,18 +21,18 @@ from livechat.protocol.requests import (
     ChannelList,
     ChannelUpdate,
 )
-from livechat.protocol.types import ChannelId
-from livechat.store import base as store
+from livechat.protocol.types import ChannelId, UserId
+from livechat.store import operations, rows
 
 
 def create(call: Call, request: ChannelCreate) -> None:
     """Op 10 → ACK ChannelCreated. The creator owns the channel but is not yet a member."""
 
-    def committed(row: store.ChannelRow) -> None:
+    def committed(row: rows.ChannelRow) -> None:
         call.ack(events.ChannelCreated(row.channel_id, row.channel_name, row.mode, row.durable, row.capacity))
 
     call.submit(
-        store.CreateChannel(
+        operations.CreateChannel(
             channel_id=request.channel_id,
             channel_name=request.channel_name or request.channel_id,
             mode=request.effective_mode,
@@ -60,8 +60,8 @@ def join(call: Call, request: ChannelJoin) -> None:
     session, node = call.session, call.node
     plan = voice.plan(call, request)
 
-    def committed(joined: store.Joined) -> None:
-        if session.outlet is None or call.is_late:
+    def committed(joined: rows.Joined) -> None:
+        if not call.is_attended:
             _joined_unattended(call, joined)
             return
         if plan is None and request.channel_id in session.joined:
@@ -76,7 +76,7 @@ def join(call: Call, request: ChannelJoin) -> None:
             events.ChannelJoined(
                 channel_id=request.channel_id,
                 mode=joined.channel.mode,
-                active_members=active_members(node, request.channel_id),
+                active_members=active_members(node, request.channel_id, session.user_id),
                 last_seq=joined.channel.last_seq,
                 media=None if peer is None or plan is None else voice.grant(peer, plan),
             )
@@ -86,7 +86,7 @@ def join(call: Call, request: ChannelJoin) -> None:
             voice.publish_end(node, replaced, cause, origin=call.origin)
         _publish_join(call, joined, peer)
 
-    operation = store.JoinChannel(request.channel_id, session.user_id, node.now_ms())
+    operation = operations.JoinChannel(request.channel_id, session.user_id, node.now_ms(), admin=session.is_admin)
     try:
         call.submit(operation, committed, settled=lambda: voice.release(node, plan))
     except LiveError:
@@ -94,11 +94,11 @@ def join(call: Call, request: ChannelJoin) -> None:
         raise
 
 
-def _joined_unattended(call: Call, joined: store.Joined) -> None:
+def _joined_unattended(call: Call, joined: rows.Joined) -> None:
     """Finish a join whose client cannot get the ACK: the membership stands, voice is not begun.
 
-    Its connection ended before the commit, or it was told RETRY before the commit proved good. In the second
-    case it hears the `join` like everybody else.
+    Its connection ended before the commit, or it was told RETRY before the commit proved good. If its session is
+    still connected, or on another connection by now, it hears the `join` like everybody else.
     """
     _publish_join(call, joined, None)
     user_id = call.session.user_id
@@ -106,7 +106,7 @@ def _joined_unattended(call: Call, joined: store.Joined) -> None:
         lifecycle.submit_leave(call.node, joined.channel.channel_id, user_id)
 
 
-def _publish_join(call: Call, joined: store.Joined, peer: MediaPeer | None) -> None:
+def _publish_join(call: Call, joined: rows.Joined, peer: MediaPeer | None) -> None:
     """Tell the others: one `join` for a new member, `voice_join` when an old one adds voice, else nothing."""
     session = call.session
     if not joined.created and peer is None:
@@ -120,23 +120,32 @@ def _publish_join(call: Call, joined: store.Joined, peer: MediaPeer | None) -> N
     call.node.backplane.publish(ChannelNotice(event, call.origin, views.facts(joined.channel)))
 
 
-def active_members(node: Node, channel_id: ChannelId) -> list[events.Member]:
-    """List the members who have a connection or voice, each with the ssrc that receivers see."""
+def active_members(node: Node, channel_id: ChannelId, viewer: UserId) -> list[events.Member]:
+    """List the members who have a connection or voice, each with the ssrc that receivers see.
+
+    Those who are shown as offline are not among them, but for the viewer and for who can be heard.
+    """
     channel = node.channels.get(channel_id)
     voices = {peer.user_id: peer.egress_ssrc for peer in node.media.hub.peers_of(channel_id)}
-    users = {} if channel is None else {session.user_id: None for session in channel.subscribers}
-    return [events.Member(user_id, voices.get(user_id)) for user_id in users | dict.fromkeys(voices)]
+    sessions = () if channel is None else (*channel.subscribers, *channel.unsubscribed)
+    connected = dict.fromkeys(session.user_id for session in sessions)
+    shown = node.presence.shown(connected, len(connected))
+    listed = [user_id for user_id in connected if user_id in shown or user_id == viewer]
+    return [events.Member(user_id, voices.get(user_id)) for user_id in dict.fromkeys((*listed, *voices))]
 
 
 def leave(call: Call, request: ChannelLeave) -> None:
     """Op 12 → ACK ChannelRef: end the membership, with its voice, on all of the user's sessions."""
     session = call.session
 
-    def committed(left: store.Left) -> None:
+    def committed(left: rows.Left) -> None:
         call.ack(events.ChannelRef(request.channel_id))
-        lifecycle.publish_leave(call.node, left, session.user_id, origin=call.origin)
+        lifecycle.publish_leave(call.node, request.channel_id, left.message, origin=call.origin)
 
-    call.submit(store.LeaveChannel(request.channel_id, session.user_id, call.node.now_ms()), committed)
+    operation = operations.LeaveChannel(
+        request.channel_id, session.user_id, call.node.now_ms(), admin=session.is_admin
+    )
+    call.submit(operation, committed)
 
 
 def update(call: Call, request: ChannelUpdate) -> None:
@@ -146,7 +155,7 @@ def update(call: Call, request: ChannelUpdate) -> None:
     """
     session = call.session
 
-    def committed(row: store.ChannelRow) -> None:
+    def committed(row: rows.ChannelRow) -> None:
         call.ack(events.ChannelRef(row.channel_id))
         event = events.ChannelEvent(
             event="update",
@@ -158,10 +167,10 @@ def update(call: Call, request: ChannelUpdate) -> None:
         call.node.backplane.publish(ChannelNotice(event, facts=views.facts(row)))
 
     call.submit(
-        store.UpdateChannel(
+        operations.UpdateChannel(
             request.channel_id,
             session.user_id,
-            admin=False,
+            admin=session.is_admin,
             channel_name=request.channel_name,
             capacity=request.capacity,
             private=request.private,
@@ -178,7 +187,7 @@ def delete(call: Call, request: ChannelDelete) -> None:
     """
     session = call.session
 
-    def committed(deleted: store.Deleted) -> None:
+    def committed(deleted: rows.Deleted) -> None:
         call.ack(events.ChannelRef(request.channel_id))
         event = events.ChannelEvent(
             event="delete",
@@ -189,7 +198,9 @@ def delete(call: Call, request: ChannelDelete) -> None:
         call.node.backplane.publish(ChannelNotice(event))
 
     call.submit(
-        store.DeleteChannel(request.channel_id, session.user_id, admin=False, now_ms=call.node.now_ms()),
+        operations.DeleteChannel(
+            request.channel_id, session.user_id, admin=session.is_admin, now_ms=call.node.now_ms()
+        ),
         committed,
     )
 
@@ -197,18 +208,21 @@ def delete(call: Call, request: ChannelDelete) -> None:
 def list_channels(call: Call, request: ChannelList) -> None:
     """Op 15 → ACK ChannelPage: public channels, and the private ones the user is in or owns, by id."""
 
-    def loaded(page: store.ChannelPage) -> None:
+    def loaded(page: rows.ChannelPage) -> None:
         call.ack(events.ChannelPage([views.channel_summary(row) for row in page.channels], page.next))
 
-    call.submit(store.ListChannels(call.session.user_id, request.after, request.limit), loaded)
+    call.submit(
+        operations.ListChannels(call.session.user_id, request.after, request.limit, admin=call.session.is_admin),
+        loaded,
+    )
 
 
 def info(call: Call, request: ChannelInfo) -> None:
     """Op 16 → ACK ChannelDetails; members and others may ask, a private channel only its own."""
     user_id = call.session.user_id
 
-    def loaded(view: store.ChannelView) -> None:
+    def loaded(view: rows.ChannelView) -> None:
         peers = [views.voice_member(peer) for peer in call.node.media.hub.peers_of(request.channel_id)]
         call.ack(views.channel_details(view, view.channel.owner_id == user_id, peers))
 
-    call.submit(store.GetChannel(request.channel_id, user_id), loaded)
+    call.submit(operations.GetChannel(request.channel_id, user_id, call.session.is_admin), loaded)

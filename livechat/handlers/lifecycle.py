@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
+
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import LiveError, Overloaded
-from livechat.handlers import voice
+from livechat.handlers import presence, views, voice
 from livechat.handlers.node import Node
 from livechat.hub.users import Session, SessionState
-from livechat.protocol.events import ChannelEvent, Member
+from livechat.protocol.events import Announcement, Member
 from livechat.protocol.types import ChannelId, SessionId, Ssrc, UserId
-from livechat.store.base import LeaveChannel, Left, Outcome
+from livechat.store.base import Outcome
+from livechat.store.operations import LeaveChannel, NoteSeen
+from livechat.store.rows import Left, MessageRow
 
 DISCONNECT = "disconnect"
 LEAVE_RETRY_S = 5.0
@@ -37,7 +41,8 @@ def session_to_displace(node: Node, user_id: UserId) -> Session | None:
     parked = [session for session in sessions if session.parked_at is not None]
     if not parked:
         raise Overloaded(f"user_id: has {len(sessions)} sessions, the most allowed")
-    return min(parked, key=lambda session: session.parked_at or 0.0)
+    # One that is just being resumed only if there is no other.
+    return min(parked, key=lambda session: (session.claim is not None, session.parked_at or 0.0))
 
 
 def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
@@ -47,14 +52,36 @@ def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
     if not resumable or node.resume_window_s <= 0:
         end_session(node, session, DISCONNECT)
         return
-    node.channels.detach(session)
-    node.users.park(session, node.now())
+    presence.went(node, session)
+    heard = node.channels.detach(session)
+    node.users.park(session, node.now(), node.now_ms())
+    for channel_id, last_seq in heard.items():
+        session.miss_from(channel_id, last_seq + 1)
+    _end_when_window_is_over(node, session)
 
-    def window_over(_now: float) -> None:
-        if session.state is SessionState.PARKED:
-            end_session(node, session, DISCONNECT)
+
+def release_claim(node: Node, session: Session) -> None:
+    """Note that resuming a session came to nothing; it stays parked for a whole window more."""
+    if session.state is not SessionState.PARKED:
+        return
+    session.tail, session.claim = session.claim, None
+    session.parked_at = node.now()
+    _end_when_window_is_over(node, session)
+
+
+def _end_when_window_is_over(node: Node, session: Session) -> None:
+    parked_at = session.parked_at
+
+    def window_over(now: float) -> float | None:
+        if session.state is not SessionState.PARKED or session.parked_at != parked_at:
+            return None  # it was resumed, and perhaps parked again with a deadline of its own
+        if session.claim is not None:
+            return now + node.resume_window_s
+        end_session(node, session, DISCONNECT)
+        return None
 
     node.deadlines.schedule(node.now() + node.resume_window_s, window_over)
+    node.keeper.note(session)
 
 
 def end_session(node: Node, session: Session, cause: str) -> None:
@@ -62,7 +89,15 @@ def end_session(node: Node, session: Session, cause: str) -> None:
 
     Where the membership ends as well, one `leave` tells of both; else a `voice_leave` tells of the voice.
     """
+    presence.went(node, session)
     node.channels.detach(session)
+    if session.claim is not None:
+        session.claim.displace()
+    # A parked one has heard nothing since it was parked.
+    left_at_ms = session.parked_at_ms if session.state is SessionState.PARKED else node.now_ms()
+    missed = [packet.payload for packet in session.missed.values()]
+    untold = [payload.created_at for payload in missed if isinstance(payload, Announcement)]
+    node.keeper.note(session)
     is_gone = node.users.end(session) and not node.users.is_arriving(session.user_id)
     transient = transient_memberships(node, session.user_id) if is_gone else []
     voices: dict[ChannelId, Ssrc] = {}
@@ -74,6 +109,16 @@ def end_session(node: Node, session: Session, cause: str) -> None:
             voice.end(node, peer, cause)
     if is_gone:
         depart(node, session.user_id, voices)
+        # Nor was it told of what is dated from before that and was not out by then.
+        _note_logout(node, session.user_id, min([left_at_ms, *untold, *node.announcing]))
+
+
+def _note_logout(node: Node, user_id: UserId, left_at_ms: int) -> None:
+    """Have the store keep when the user's last session lost its connection: what is announced later was missed."""
+    try:
+        node.store.submit(NoteSeen(user_id, logout_ms=left_at_ms), lambda _outcome: None)
+    except LiveError:
+        pass  # then the next login is told of what was announced since the logout before: rather twice than never
 
 
 def begin_arrival(node: Node, user_id: UserId) -> None:
@@ -97,7 +142,11 @@ def depart(node: Node, user_id: UserId, voices: Mapping[ChannelId, Ssrc] | None 
         voices: what the user was heard as until now, by channel.
     """
     transient = transient_memberships(node, user_id)
+    for channel_id in transient:
+        node.channels.remove_member(channel_id, user_id)
     node.channels.forget_user(user_id)
+    if user_id not in node.presence:
+        node.channels.settle(user_id)  # it was shown as gone long ago
     for channel_id in transient:
         submit_leave(node, channel_id, user_id, ssrc=(voices or {}).get(channel_id))
 
@@ -117,7 +166,7 @@ def submit_leave(node: Node, channel_id: ChannelId, user_id: UserId, *, ssrc: Ss
 
     def done(outcome: Outcome[Left]) -> None:
         if outcome.value is not None:
-            publish_leave(node, outcome.value, user_id, cause=DISCONNECT, ssrc=ssrc)
+            publish_leave(node, channel_id, outcome.value.message, ssrc=ssrc)
         elif outcome.error is not None and outcome.error.retryable:
             node.deadlines.schedule(node.now() + LEAVE_RETRY_S, again)
         # Any other refusal means that the channel or the membership is gone already.
@@ -138,20 +187,21 @@ def submit_leave(node: Node, channel_id: ChannelId, user_id: UserId, *, ssrc: Ss
 
 def publish_leave(
     node: Node,
-    left: Left,
-    user_id: UserId,
+    channel_id: ChannelId,
+    message: MessageRow,
     *,
-    cause: str | None = None,
     ssrc: Ssrc | None = None,
     origin: SessionId | None = None,
 ) -> None:
-    """Tell a channel that somebody left it; voice and hubs follow on delivery."""
-    peer = node.media.hub.of(left.channel.channel_id, user_id)
-    event = ChannelEvent(
-        event="leave",
-        channel_id=left.channel.channel_id,
-        member=Member(user_id, ssrc if peer is None else peer.egress_ssrc),
-        seq=left.message.seq,
-        cause=cause,
-    )
+    """Tell a channel that somebody left it; voice and hubs follow on delivery.
+
+    Args:
+        message: the SYSTEM message of the leave.
+        ssrc: what the user was heard as until now, if the voice has ended already.
+    """
+    event = views.system_event(message)
+    peer = node.media.hub.of(channel_id, event.member.user_id)
+    if peer is not None:
+        ssrc = peer.egress_ssrc
+    event = attrs.evolve(event, member=Member(event.member.user_id, ssrc))
     node.backplane.publish(ChannelNotice(event, origin))

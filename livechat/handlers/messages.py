@@ -7,18 +7,25 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from json import dumps
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from livechat.cluster.backplane import ChannelNotice
+from livechat.cluster.backplane import ChannelNotice, UserNotice
 from livechat.error import EmptyMessage, LiveError, MessageTooLong
 from livechat.handlers import views
 from livechat.handlers.call import Call
+from livechat.handlers.content import Draft, filtered
+from livechat.handlers.node import Node
 from livechat.protocol.codec import unstructure
-from livechat.protocol.events import MessageCreated
+from livechat.protocol.events import MessageCreated, Notification
 from livechat.protocol.requests import MessageCreate
-from livechat.store.base import CreateMessage, Stored, new_message_id
+from livechat.protocol.types import UserId
+from livechat.store.operations import CreateMessage
+from livechat.store.rows import MessageRow, Stored, new_message_id
+
+PREVIEW_CHARS: Final = 100
+"""Code points of a message that a NOTIFICATION shows."""
 
 
 def create(call: Call, request: MessageCreate) -> None:
@@ -27,7 +34,13 @@ def create(call: Call, request: MessageCreate) -> None:
     The author's own sessions hear the event too, this one after the ACK.
     """
     call.nonce = request.nonce
+    content = request.content
     problem = find_problem(request, call.node.limits.message_chars)
+    if problem is None:
+        try:
+            content = filter_content(call, request)
+        except LiveError as refusal:
+            problem = refusal
     if problem is not None and request.nonce is None:
         raise problem
 
@@ -46,7 +59,7 @@ def create(call: Call, request: MessageCreate) -> None:
                 )
             )
         if stored.message is not None:
-            call.node.backplane.publish(ChannelNotice(views.message(stored.message)))
+            _publish(call.node, stored.message, stored.mentioned)
 
     attachment: dict[str, Any] | None = None
     if request.attachment is not None:
@@ -55,7 +68,7 @@ def create(call: Call, request: MessageCreate) -> None:
         CreateMessage(
             channel_id=request.channel_id,
             author_id=call.session.user_id,
-            content=request.content,
+            content=content,
             message_type=request.message_type,
             attachment=attachment,
             mentions=request.mentions or (),
@@ -64,9 +77,25 @@ def create(call: Call, request: MessageCreate) -> None:
             message_id=new_message_id(),
             now_ms=call.node.now_ms(),
             problem=problem,
+            admin=call.session.is_admin,
         ),
         committed,
     )
+
+
+def _publish(node: Node, row: MessageRow, mentioned: tuple[UserId, ...]) -> None:
+    """Tell the channel, and those whom the message mentions wherever they look."""
+    node.backplane.publish(ChannelNotice(views.message(row)))
+    for user_id in mentioned:
+        notification = Notification(
+            kind="mention",
+            channel_id=row.channel_id,
+            message_id=row.message_id,
+            seq=row.seq,
+            user_id=row.author_id,
+            preview=row.content[:PREVIEW_CHARS],
+        )
+        node.backplane.publish(UserNotice(user_id, notification))
 
 
 def find_problem(request: MessageCreate, chars_max: int) -> LiveError | None:
@@ -82,7 +111,21 @@ def find_problem(request: MessageCreate, chars_max: int) -> LiveError | None:
     return None
 
 
+def filter_content(call: Call, request: MessageCreate) -> str:
+    """Return what is to be stored of a message's content.
+
+    Raises:
+        LiveError: the content filter refuses the message, or failed.
+    """
+    content_filter = call.node.content_filter
+    if content_filter is None:
+        return request.content
+    name = None if request.attachment is None else request.attachment.name
+    draft = Draft(request.channel_id, call.session.user_id, request.message_type, request.content, name)
+    return filtered(content_filter, draft)
+
+
 def body_digest(request: MessageCreate) -> bytes:
-    """Return 16 bytes that differ when two submitted bodies do; the nonce itself is not part of it."""
+    """Return 16 bytes that differ when two submitted bodies do, unfiltered; the nonce itself has no part in it."""
     body = unstructure(attrs.evolve(request, nonce=None))
     return blake2b(dumps(body, sort_keys=True).encode(), digest_size=16).digest()

@@ -14,11 +14,15 @@ import attrs
 import trio
 
 from livechat.cluster.backplane import Backplane
+from livechat.cluster.keeper import SessionKeeper
+from livechat.cluster.sessions import SessionStorage
 from livechat.handlers.auth import Authenticator
+from livechat.handlers.content import ContentFilter
 from livechat.handlers.limits import ChatLimits
 from livechat.hub.channels import ChannelHub
 from livechat.hub.deadlines import Deadlines
 from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.hub.presence import PresenceHub
 from livechat.hub.users import UserHub
 from livechat.protocol.types import Address, ChannelId, SessionId
 from livechat.store.base import Store
@@ -61,6 +65,10 @@ class Node:
     node_id: str
     store: Store
     backplane: Backplane
+    sessions: SessionStorage
+    keeper: SessionKeeper
+    users: UserHub
+    presence: PresenceHub
     media: MediaPlane
     authenticator: Authenticator
     limits: ChatLimits
@@ -68,9 +76,14 @@ class Node:
     """How long a session stays parked."""
     media_keys_in_clear: bool = False
     """Whether SRTP keys may be told over a connection that is neither TLS nor loopback."""
-    users: UserHub = attrs.field(factory=UserHub)
+    content_filter: ContentFilter | None = None
+    """Decides what may be said; None: everything."""
     channels: ChannelHub = attrs.field(factory=ChannelHub)
+    presence_changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    """Where the task waits that tells changes of presence."""
     deadlines: Deadlines = attrs.field(factory=Deadlines)
+    announcing: list[int] = attrs.field(factory=list)
+    """Times of the announcements that are being stored, and that nobody was told of yet."""
     draining: bool = False
     """Shutting down: no new session begins."""
     now: Callable[[], float] = trio.current_time

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from livechat.handlers import channels, messages, session
+from livechat.handlers import (
+    attention,
+    channels,
+    history,
+    members,
+    messages,
+    presence,
+    session,
+    settings,
+    unread,
+)
 from livechat.handlers.call import Call
 from livechat.protocol.opcodes import Op
 
@@ -14,8 +24,8 @@ Handler = Callable[[Call, Any], None]
 
 HANDLERS: Final[dict[int, Handler]] = {
     Op.HEARTBEAT: session.heartbeat,
-    # IDENTIFY asks an authenticator, which may wait: the connection does that, then calls `session.begin`.
-    Op.RESUME: session.resume,
+    # IDENTIFY and RESUME ask an authenticator, which may wait: the conversation does that, then calls
+    # `session.begin` or `resume.resume`.
     Op.CHANNEL_CREATE: channels.create,
     Op.CHANNEL_JOIN: channels.join,
     Op.CHANNEL_LEAVE: channels.leave,
@@ -24,4 +34,16 @@ HANDLERS: Final[dict[int, Handler]] = {
     Op.CHANNEL_LIST: channels.list_channels,
     Op.CHANNEL_INFO: channels.info,
     Op.MESSAGE_CREATE: messages.create,
+    Op.HISTORY: history.history,
+    Op.SYNC: history.sync,
+    Op.READ: unread.read,
+    Op.TYPING: attention.typing,
+    Op.FOCUS: attention.focus,
+    Op.SUBSCRIBE: attention.subscribe,
+    Op.UNSUBSCRIBE: attention.unsubscribe,
+    Op.PRESENCE_UPDATE: presence.update,
+    Op.MEMBER_ADD: members.add,
+    Op.MEMBER_REMOVE: members.remove,
+    Op.MEMBER_LIST: members.list_members,
+    Op.SETTINGS_SET: settings.change,
 }

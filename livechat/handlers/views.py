@@ -7,7 +7,16 @@ from typing import cast
 from livechat.hub.channels import ChannelFacts
 from livechat.hub.media import MediaPeer
 from livechat.protocol import events
-from livechat.store.base import ChannelRow, ChannelView, MemberState, MessageRow, unread_count
+from livechat.protocol.opcodes import Op
+from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.types import UserId
+from livechat.store.rows import (
+    ChannelRow,
+    ChannelView,
+    MemberState,
+    MessageRow,
+    unread_count,
+)
 
 
 def facts(row: ChannelRow) -> ChannelFacts:
@@ -39,6 +48,30 @@ def message(row: MessageRow) -> events.Message:
         nonce=row.nonce,
         system=cast("dict[str, object] | None", row.system),
     )
+
+
+def system_event(row: MessageRow) -> events.ChannelEvent:
+    """A SYSTEM message as it is delivered and replayed: a `join` or a `leave`."""
+    assert row.system is not None
+    kind = row.system["event"]
+    assert kind in ("join", "leave")
+    actor_id = row.system.get("actor_id")
+    return events.ChannelEvent(
+        event="join" if kind == "join" else "leave",
+        channel_id=row.channel_id,
+        member=events.Member(UserId(row.system["user_id"]), None),
+        seq=row.seq,
+        actor_id=UserId(actor_id) if actor_id is not None else None,
+        cause=row.system.get("cause"),
+    )
+
+
+def sequenced(row: MessageRow) -> Outgoing:
+    """An entry of a channel's sequence as the packet that replays it."""
+    mark = (row.channel_id, row.seq)
+    if row.message_type == "SYSTEM":
+        return Outgoing(Op.CHANNEL_EVENT, system_event(row), mark=mark)
+    return Outgoing(Op.MESSAGE_EVENT, message(row), mark=mark)
 
 
 def channel_state(state: MemberState) -> events.ChannelState:

@@ -16,15 +16,20 @@ import livechat
 from tests.support.client import (
     CHANNEL_EVENT,
     CREATE,
+    FOCUS,
     HEARTBEAT,
     JOIN,
+    MEMBER_ADD,
     MESSAGE,
     MESSAGE_EVENT,
     RECONNECT,
+    UNSUBSCRIBE,
     Client,
     identified,
 )
+from tests.support.hubs import is_nowhere, places_of
 from tests.support.raw import BINARY, CLOSE, TEXT, RawClient, close_payload, masked, raw_connected
+from tests.support.resume import park
 from tests.support.server import SECRET, counted, running_server, wait_until
 
 WINDOW_MS = 400
@@ -182,11 +187,19 @@ IN_THE_ROOM = {
     "connections": 2,
     "sessions": 2,
     "sessions_parked": 0,
-    "channels": 1,
+    "channels": 2,
     "subscriptions": 2,
     "peers": 1,
 }
-WITNESS_ALONE = {**IN_THE_ROOM, "connections": 1, "sessions": 1, "subscriptions": 1, "peers": 0}
+IN_PLACES = ["focused room", "subscribers room", "unsubscribed hall"]
+WITNESS_ALONE = {
+    **IN_THE_ROOM,
+    "connections": 1,
+    "sessions": 1,
+    "channels": 1,
+    "subscriptions": 1,
+    "peers": 0,
+}
 
 
 @asynccontextmanager
@@ -220,6 +233,13 @@ async def set_stage(data_dir: Path, end: Ending) -> AsyncGenerator[Stage]:
             joined = await witness.expect(CHANNEL_EVENT)
             assert joined["event"] == "join"
             assert joined["member"] == {"user_id": "victim", "ssrc": 7}
+            # It looks at the room, and does not listen to another channel of its user.
+            await witness.ack(CREATE, {"channel_id": "hall"})
+            await witness.ack(MEMBER_ADD, {"channel_id": "hall", "user_id": "victim"})
+            for op, channel_id in ((FOCUS, "room"), (UNSUBSCRIBE, "hall")):
+                packet = {"op": op, "d": {"channel_id": channel_id}}
+                await victim.send(masked(TEXT, json.dumps(packet).encode()))
+            await wait_until(lambda: sorted(places_of(server, "victim")) == IN_PLACES)
             yield Stage(server, victim, witness, scope, leave)
             leave.set()
 
@@ -239,6 +259,7 @@ async def test_every_ending_leaves_the_hubs_clean(
         if resumable:
             await wait_until(lambda: counted(server)["sessions_parked"] == 1)
             # Parked: out of the channel's subscribers at once; session, membership and voice live on.
+            assert places_of(server, "victim") == []
             assert counted(server)["subscriptions"] == 1
             assert counted(server)["peers"] == 1
         stage.victim.stream.socket.close()
@@ -247,6 +268,7 @@ async def test_every_ending_leaves_the_hubs_clean(
                 nursery.start_soon(beat, witness)
             await wait_until(lambda: counted(server) == WITNESS_ALONE)
             nursery.cancel_scope.cancel()
+        assert places_of(server, "victim") == []
         # The channel is not durable, so the membership ended with the session: one event tells of both.
         event = await next_event(witness)
         assert (event["event"], event["cause"]) == ("leave", "disconnect")
@@ -324,3 +346,23 @@ async def beat(client: Client) -> None:
     while True:
         await client.send(HEARTBEAT)
         await trio.sleep(0.05)
+
+
+async def test_the_oldest_parked_session_makes_room_and_is_nowhere(tmp_path: Path) -> None:
+    chat = livechat.ChatLimits(sessions_per_user=3)
+    async with running_server(tmp_path, chat=chat) as server, identified(server, "alice") as alice:
+        await alice.ack(CREATE, {"channel_id": "x"})
+        await alice.ack(JOIN, {"channel_id": "x"})
+        parked = []
+        for _ in range(2):
+            async with identified(server, "alice") as other:
+                await other.ack(FOCUS, {"channel_id": "x"})
+                session = server._node.users.get(other.ready["session_id"])
+                assert session is not None
+                parked.append(session)
+                await park(server, other)
+        async with identified(server, "alice"):
+            assert [is_nowhere(server, session) for session in parked] == [True, False]
+            assert counted(server)["sessions"] == 3
+            assert places_of(server, "alice") == ["subscribers x", "subscribers x"]
+            await alice.say("x", "still here")

@@ -12,9 +12,11 @@ from typing import ClassVar
 import pytest
 
 import livechat
+from livechat.error import NotPersisted
 from livechat.store.base import Store
 from livechat.store.sqlite import DATABASE_NAME, open_sqlite_store
 from tests.support.client import (
+    ANNOUNCEMENT,
     CHANNEL_EVENT,
     CREATE,
     ERROR,
@@ -183,6 +185,19 @@ async def test_a_join_in_doubt_is_told_as_an_event_once_it_proves_committed(tmp_
         assert server.statistics()["media"]["peers"] == 0
         assert (await carol.ack(JOIN, {"channel_id": "x", "ssrc": 5}))["media"]["ssrc"] == 5
         assert (await carol.ack(LEAVE, {"channel_id": "x"})) == {"channel_id": "x"}
+
+
+async def test_an_announcement_in_doubt_is_told_once_it_proves_committed(tmp_path: Path) -> None:
+    SlowCommit.let_go = threading.Event()
+    SlowCommit.let_go.set()
+    async with server_on(tmp_path, SlowCommit) as server, identified(server, "alice") as alice:
+        SlowCommit.let_go.clear()
+        with pytest.raises(NotPersisted) as refused:
+            await server.announce("News")
+        assert refused.value.action == "RETRY"
+        await alice.expect_silence()
+        SlowCommit.let_go.set()
+        assert (await alice.expect(ANNOUNCEMENT))["title"] == "News"
 
 
 async def test_a_store_that_does_not_answer_at_start_is_the_operators_to_mend(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 import trio
 import trustme
 
+import livechat
 from livechat.error import ConfigError
 from tests.support.client import CREATE, JOIN, MESSAGE_EVENT, identified
-from tests.support.server import DEADLINE_S, running_server
+from tests.support.server import DEADLINE_S, SECRET, running_server
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,21 @@ async def test_chat_and_media_keys_over_wss(
             await bob.expect(100)
             for index in range(200):
                 assert (await bob.expect(MESSAGE_EVENT))["content"].rstrip("x") == f"{index}"
+
+
+async def test_the_client_speaks_wss(authority: trustme.CA, tmp_path: Path) -> None:
+    async with running_server(tmp_path, **certificate_files(authority, tmp_path)) as server:
+        context = client_context(authority)
+        async with livechat.open_client(server.url, SECRET, user_id="alice", tls=context) as alice:
+            await alice.create_channel("x")
+            assert (await alice.join("x", ssrc=1)).media is not None
+            messages = alice.messages("x")
+            sent = [alice.post("x", f"{index}" + "x" * 1900) for index in range(100)]
+            assert [(await each.wait()).seq for each in sent] == [*range(2, 102)]
+            assert [(await anext(messages)).seq for _ in sent] == [*range(2, 102)]
+        with pytest.raises(livechat.ClientError, match="certificate verify failed"):
+            async with livechat.open_client(server.url, SECRET, user_id="alice"):
+                raise AssertionError("nobody vouches for it")
 
 
 async def test_healthz_over_https(authority: trustme.CA, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgpack
 import trio
@@ -20,9 +21,17 @@ from tests.support.server import DEADLINE_S, SECRET
 
 Packet = dict[str, Any]
 
+SEGMENT_BYTES = 536
+"""Of connections that are to have small buffers; what every host must take (RFC 9293, section 3.7.1)."""
+
 HEARTBEAT, HEARTBEAT_ACK, IDENTIFY, READY, RESUME, RECONNECT, INVALID_SESSION = 1, 2, 3, 4, 5, 7, 9
 CREATE, JOIN, LEAVE, UPDATE, DELETE, LIST, INFO, MESSAGE = 10, 11, 12, 13, 14, 15, 16, 20
-CHANNEL_EVENT, MESSAGE_EVENT, ACK, ERROR = 100, 101, 200, 201
+HISTORY, SYNC, READ, TYPING, FOCUS, SUBSCRIBE, UNSUBSCRIBE, PRESENCE_UPDATE = range(21, 29)
+MEMBER_ADD, MEMBER_REMOVE, MEMBER_LIST, SETTINGS_SET = range(33, 37)
+RESUMED = 6
+CHANNEL_EVENT, MESSAGE_EVENT, READ_EVENT, PRESENCE_EVENT, TYPING_EVENT, UNREAD_EVENT = range(100, 106)
+NOTIFICATION, ANNOUNCEMENT, SETTINGS_EVENT = 106, 107, 108
+ACK, ERROR = 200, 201
 
 
 class Client:
@@ -33,6 +42,8 @@ class Client:
         self.binary = binary
         self.hello: Packet = {}
         self.ready: Packet = {}
+        self.hears_presence = False
+        """Whether PRESENCE_EVENTs are read; most tests are about something else."""
         self._events: deque[Packet] = deque()
         """Read while waiting for a reply, and not yet asked for."""
 
@@ -49,9 +60,11 @@ class Client:
 
     async def _read(self) -> Packet:
         with trio.fail_after(DEADLINE_S):
-            frame = await self.ws.recv()
-        packet: Packet = msgpack.unpackb(frame) if isinstance(frame, bytes) else json.loads(frame)
-        return packet
+            while True:
+                frame = await self.ws.recv()
+                packet: Packet = msgpack.unpackb(frame) if isinstance(frame, bytes) else json.loads(frame)
+                if packet["op"] != PRESENCE_EVENT or self.hears_presence:
+                    return packet
 
     async def expect(self, op: int) -> Any:
         """Return the payload of the next packet, which must have this op."""
@@ -109,10 +122,27 @@ async def connected(
     query: str = "",
     tls: ssl.SSLContext | None = None,
     headers: dict[str, str] | None = None,
+    frames_ahead: int | None = None,
+    receive_buffer: int | None = None,
 ) -> AsyncGenerator[Client]:
-    """Connect and read HELLO."""
+    """Connect and read HELLO.
+
+    Args:
+        frames_ahead: about how many frames are read before they are asked for; None: all that come.
+        receive_buffer: how many bytes the kernel may receive before we read them; None: its own choice.
+    """
     url = server if isinstance(server, str) else server.url
     subprotocols = [Subprotocol("livechat.v1.msgpack")] if binary else None
+    stream = None
+    if receive_buffer is not None:
+        address = urlsplit(url)
+        assert address.hostname is not None
+        sock = trio.socket.socket()
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+        # The server's send buffer is as large as so many segments; those of loopback are huge.
+        sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_MAXSEG, SEGMENT_BYTES)
+        await sock.connect((address.hostname, address.port))
+        stream = trio.SocketStream(sock)
     async with connect(
         url + query,
         subprotocols=subprotocols,
@@ -120,9 +150,11 @@ async def connected(
         compression=None,
         additional_headers=headers,
         max_size=None,
-        max_queue=None,
+        max_queue=frames_ahead,
         open_timeout=DEADLINE_S,
+        ping_interval=None,
         close_timeout=2,
+        stream=stream,
     ) as ws:
         client = Client(ws, binary=binary)
         client.hello = await client.expect(0)

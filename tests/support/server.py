@@ -16,11 +16,14 @@ from livechat.gateway.settings import GatewaySettings
 SECRET = "a-secret-for-tests-only"
 DEADLINE_S = 20.0
 """Bounds every wait of a test: it is only reached when something is broken."""
+NO_LIMITS = livechat.RateLimits(messages_per_s=0, history_per_s=0, sync_per_s=0, read_per_s=0, others_per_s=0)
+"""Tests send as fast as they can; those of the limits set their own."""
 
 
 def make_config(data_dir: Path, **overrides: Any) -> livechat.Config:
     """A configuration on free ports; `gateway` overrides are merged into quick test defaults."""
     gateway = attrs.evolve(GatewaySettings(drain_ms=0, close_timeout_ms=1000), **overrides.pop("gateway", {}))
+    overrides.setdefault("rates", NO_LIMITS)
     return livechat.Config(port=0, udp_port=0, data_dir=data_dir, secret=SECRET, gateway=gateway, **overrides)
 
 

@@ -1,0 +1,308 @@
+"""Owns what one client says: messages become packets, packets requests, requests calls of the handlers.
+
+It must not know what a request does (`livechat.handlers`), when a connection ends (`connection`) or how bytes
+leave (`egress`).
+
+    message → packet → rate limit → state → request → lane → handler → reply
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from livechat.error import (
+    InternalError,
+    InvalidToken,
+    LiveError,
+    PayloadTooLarge,
+    ProtocolError,
+    RateLimited,
+)
+from livechat.gateway.lanes import Answer, Lanes, Pace
+from livechat.gateway.liveness import Liveness
+from livechat.gateway.rates import RateLimiter, RateLimits
+from livechat.gateway.settings import GatewaySettings
+from livechat.handlers import resume
+from livechat.handlers import session as session_handlers
+from livechat.handlers.auth import Identity, UserIdMissing, authenticate
+from livechat.handlers.call import Call, Caller
+from livechat.handlers.node import Node
+from livechat.handlers.table import HANDLERS
+from livechat.hub.users import Session
+from livechat.protocol.codec import Packet, decode_untrusted, request_id_of_untrusted, request_untrusted
+from livechat.protocol.events import InvalidSession
+from livechat.protocol.opcodes import CloseCode, Op
+from livechat.protocol.outgoing import Outgoing, error
+from livechat.protocol.requests import Identify, Resume
+from livechat.protocol.session import State, next_state
+
+log = structlog.get_logger("livechat.gateway")
+
+INVALID_PACKETS_MAX: Final = 20
+INVALID_PACKETS_WINDOW_S: Final = 10.0
+"""So many packets that do not parse, within so many seconds, close the connection (4503)."""
+IDENTIFY_REFUSALS_MAX: Final = 3
+
+PACES: Final[dict[int, Pace]] = {
+    Op.HISTORY: Pace.ALONE,
+    Op.SYNC: Pace.ALONE,
+    Op.TYPING: Pace.AFTER,
+    Op.FOCUS: Pace.AFTER,
+    Op.SUBSCRIBE: Pace.AFTER,
+    Op.UNSUBSCRIBE: Pace.AFTER,
+}
+"""All other requests go through the store, which keeps their order."""
+_SYNC_LANE: Final = Op.SYNC
+"""A replay may take as long as the client reads; it must not hold up what else is asked of its channels."""
+
+
+class Peer(Caller, Protocol):
+    """The connection, as far as its conversation may know it."""
+
+    session: Session | None
+    close_code: int | None
+    liveness: Liveness
+
+    def close(self, code: int) -> None:
+        """End the connection; never waits."""
+        ...
+
+    def watch_deadline(self) -> None:
+        """See to it that a deadline that has come nearer is kept."""
+        ...
+
+
+class Conversation:
+    """One client's requests, in order."""
+
+    def __init__(self, node: Node, settings: GatewaySettings, rates: RateLimits, peer: Peer) -> None:
+        self._node = node
+        self._settings = settings
+        self._peer = peer
+        self.state = State.CONNECTED
+        self._room = trio.lowlevel.ParkingLot()
+        self._lanes = Lanes(peer.send, self._room.unpark_all)
+        self._limiter = RateLimiter(rates, node.now())
+        self._identity_refusals = 0
+        self._invalid_packets: deque[float] = deque(maxlen=INVALID_PACKETS_MAX)
+        self._resumes = 0
+        """RESUMEs that are being answered; the next one begins before the one before it has quite ended."""
+        self._held: deque[Packet] = deque()
+        """What came while a RESUME was being answered."""
+
+    def activated(self) -> None:
+        """Note that a session was attached."""
+        self._identity_refusals = 0
+        self.state = State.ACTIVE
+
+    async def take(self, message: str | bytes) -> None:
+        """Take the client's next message; return when the one after it may be read.
+
+        Errors are replies; nothing is raised.
+        """
+        packet = self._decode(message)
+        if packet is None:
+            return
+        if not self._resumes:
+            await self._do(packet)
+        elif packet.op == Op.HEARTBEAT:
+            self._handle(packet)
+        else:
+            self._held.append(packet)
+        while len(self._lanes) + len(self._held) >= self._settings.requests_in_flight:
+            await self._room.park()
+
+    async def _do(self, packet: Packet) -> None:
+        if packet.op == Op.IDENTIFY:
+            await self._identify(packet)
+        else:
+            self._handle(packet)
+
+    # --- from messages to requests ----------------------------------------------------------------
+
+    def _decode(self, message: str | bytes) -> Packet | None:
+        """Parse a message; a bad one is answered here."""
+        # A text's bytes are at least its code points; measuring them exactly costs a copy only near the limit.
+        size = len(message)
+        if size * 4 > self._settings.message_bytes and isinstance(message, str):
+            size = len(message.encode())
+        limit = self._settings.message_bytes
+        try:
+            if size > limit:
+                raise PayloadTooLarge(f"packet: expected at most {limit} bytes, got {size}")
+            return decode_untrusted(message)
+        except LiveError as refusal:
+            # Looking for the id parses the message, so in a far too large one nobody looks.
+            request_id = request_id_of_untrusted(message) if size <= 2 * limit else None
+            reply = error(refusal, None, request_id)
+            self._lanes.enter(None, Pace.STORED, lambda answer: answer(reply))
+            if isinstance(refusal, ProtocolError):
+                self._count_invalid()
+        return None
+
+    def _handle(self, packet: Packet) -> None:
+        """Check, validate and do one request that need not wait for anybody but the store."""
+        if packet.op == Op.HEARTBEAT:
+            # It belongs to no channel, and must not wait for a store that takes its time.
+            self._begin(packet, self._peer.session, self._send_reply)
+            return
+        key: Hashable = None if packet.d is None else packet.d.get("channel_id")
+        if packet.op == Op.SYNC:
+            key = _SYNC_LANE
+        elif type(key) is not str:
+            key = None
+        session = self._peer.session
+        pace = PACES.get(packet.op, Pace.STORED)
+        self._lanes.enter(key, pace, lambda answer: self._begin(packet, session, answer))
+
+    def _begin(self, packet: Packet, session: Session | None, answer: Answer) -> None:
+        call = self._call(packet, session, answer)
+        try:
+            next_state(self.state, packet.op)
+            self._limit(packet.op)
+            request = request_untrusted(packet)
+            if isinstance(request, Resume):
+                self._resumes += 1
+                self._peer.spawn(lambda: self._resume(call, request))
+            else:
+                HANDLERS[packet.op](call, request)
+        except ProtocolError as refusal:
+            call.fail(refusal)
+            self._count_invalid()
+        except LiveError as refusal:
+            call.fail(refusal)
+        except Exception:
+            log.exception("handler failed", op=packet.op)
+            call.fail(InternalError("internal error"))
+
+    def _call(self, packet: Packet, session: Session | None, answer: Answer) -> Call:
+        return Call(
+            node=self._node,
+            caller=self._peer,
+            session_or_none=session,
+            op=packet.op,
+            request_id=packet.id,
+            answer=answer,
+            pause=self._lanes.pause,
+            go_on=self._lanes.go_on,
+        )
+
+    def _send_reply(self, reply: Outgoing | None) -> None:
+        if reply is not None:
+            self._peer.send(reply)
+
+    def _limit(self, op: int) -> None:
+        retry_after_ms = self._limiter.take(op, self._node.now())
+        if retry_after_ms is None:
+            return
+        if self._limiter.is_abusive:
+            self._peer.close(CloseCode.RATE_ABUSE)
+        raise RateLimited(f"too many requests; try again in {retry_after_ms} ms", retry_after_ms=retry_after_ms)
+
+    def _count_invalid(self) -> None:
+        times = self._invalid_packets
+        times.append(self._node.now())
+        if len(times) == INVALID_PACKETS_MAX and times[-1] - times[0] <= INVALID_PACKETS_WINDOW_S:
+            self._peer.close(CloseCode.PROTOCOL_ABUSE)
+
+    # --- IDENTIFY and RESUME, which may wait for somebody else's answer -------------------------------
+
+    async def begin_as(self, identity: Identity) -> None:
+        """Do what an IDENTIFY would, for a token that came with the upgrade and was found good."""
+        request = Identify(token="")
+        with self._asked():
+            await self._enter(
+                lambda answer: self._open(self._call(Packet(Op.IDENTIFY, None), None, answer), identity, request)
+            )
+
+    async def _identify(self, packet: Packet) -> None:
+        with self._asked():
+            try:
+                self._limit(packet.op)
+                request = request_untrusted(packet)
+                assert isinstance(request, Identify)
+                identity = await self.authenticate(request.token, request.user_id)
+            except LiveError as refusal:
+                reply = error(refusal, packet.op, packet.id)
+                self._lanes.enter(None, Pace.STORED, lambda answer: answer(reply))
+                self._count_refusal(refusal)
+                return
+            identify, session = request, self._peer.session
+            await self._enter(lambda answer: self._open(self._call(packet, session, answer), identity, identify))
+
+    async def _enter(self, begin: Callable[[Answer], None]) -> None:
+        """Begin an IDENTIFY, and wait for READY: what follows may need the session."""
+        is_first = self._peer.session is None
+        self._lanes.enter(None, Pace.STORED, begin)
+        while is_first and len(self._lanes):
+            await self._room.park()
+
+    def _open(self, call: Call, identity: Identity, request: Identify) -> None:
+        try:
+            if self._peer.session is not None:
+                session_handlers.renew(call, identity)
+            else:
+                session_handlers.begin(call, identity, request)
+        except LiveError as refusal:
+            call.fail(refusal)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Let the time to identify stand still while IDENTIFY or RESUME is being answered."""
+        liveness, now = self._peer.liveness, self._node.now
+        liveness.asked(now())
+        try:
+            yield
+        finally:
+            liveness.answered(now())
+            self._peer.watch_deadline()
+
+    def _count_refusal(self, refusal: LiveError) -> None:
+        if isinstance(refusal, ProtocolError):
+            self._count_invalid()
+        elif isinstance(refusal, InvalidToken):
+            self._identity_refusals += 1
+            if self._identity_refusals >= IDENTIFY_REFUSALS_MAX:
+                self._peer.close(CloseCode.AUTHENTICATION_FAILED)
+
+    async def _resume(self, call: Call, request: Resume) -> None:
+        """Answer a RESUME; what came meanwhile comes after it."""
+        try:
+            with self._asked():
+                await self._prove_and_resume(call, request)
+            if self._peer.session is None:
+                self._peer.liveness.extend(self._node.now())
+                self._peer.watch_deadline()
+            # Where another RESUME is among it, what follows that one is its to do.
+            while self._held and self._resumes == 1:
+                await self._do(self._held.popleft())
+                self._room.unpark_all()
+        finally:
+            self._resumes -= 1
+            self._room.unpark_all()
+
+    async def _prove_and_resume(self, call: Call, request: Resume) -> None:
+        try:
+            try:
+                identity: Identity | None = await self.authenticate(request.token, None)
+            except UserIdMissing:
+                identity = None
+            await resume.resume(call, request, identity)
+        except InvalidToken as refusal:
+            call.reply(Op.INVALID_SESSION, InvalidSession(refusal.reason))
+            self._count_refusal(refusal)
+        except LiveError as refusal:
+            call.fail(refusal)
+        except Exception:
+            log.exception("handler failed", op=call.op)
+            call.fail(InternalError("internal error"))
+
+    async def authenticate(self, token: str, user_id: str | None) -> Identity:
+        """Ask the authenticator; raises as `livechat.handlers.auth.authenticate`."""
+        return await authenticate(self._node.authenticator, token, user_id, self._node.now_ms)
