@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import itertools
-import json
 import logging
 import math
 import os
@@ -31,18 +29,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import attrs
 import imageio_ffmpeg
 import structlog
 import trio
-from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
 
 import livechat
-
-CHANNEL_CREATE, CHANNEL_JOIN, ERROR = 10, 11, 201
-CHANNEL_EXISTS = 2005
+from livechat.error import ChannelExists
+from livechat.protocol.events import MediaGrant
+from livechat.protocol.requests import MediaAddress, MediaOffer
 
 TONE_HZ = 440
 OTHERS_HZ = (220, 330, 550, 660, 880, 1000, 1320, 2500)
@@ -54,11 +49,9 @@ PAYLOAD_TYPE = 111
 SAMPLE_RATE_HZ = 48_000
 SSRC = 0x0F0F0440
 """What the speaker would like to send with; below 2^31, as older ffmpegs read `-ssrc` as a signed number."""
-SECONDS_MAX = 20.0
-"""With the patience below it is over before the server, which is sent no heartbeats, gives us up (45 s)."""
+SECONDS_MAX = 3600.0
 PATIENCE_S = 15.0
 """What the recording may take beyond its length."""
-REPLY_TIMEOUT_S = 5.0
 
 
 class Failed(Exception):
@@ -68,64 +61,21 @@ class Failed(Exception):
 # --- signalling: two users in a channel -----------------------------------------------------------------
 
 
-@attrs.frozen
-class Voice:
-    """What CHANNEL_JOIN grants: where to send, and under which keys."""
-
-    host: str
-    port: int
-    ssrc: int
-    client_key: str = attrs.field(repr=False)
-    """Protects what we send: base64 of master key and salt, as SDP and ffmpeg want it."""
-    server_key: str = attrs.field(repr=False)
-    """Protects what we hear."""
-
-
-class Client:
-    """One user's connection to the gateway, reduced to requests and their answers."""
-
-    def __init__(self, ws: WebSocketConnection) -> None:
-        self._ws = ws
-        self._ids = itertools.count(1)
-
-    @property
-    def own_host(self) -> str:
-        """Our own IP address as the server sees it, unless there is a NAT between."""
-        assert not isinstance(self._ws.local, str)
-        return str(self._ws.local.address)
-
-    async def join(self, channel_id: str, **voice: Any) -> Voice:
-        """Make the channel if it is missing, and join it with voice."""
-        created = await self._request(CHANNEL_CREATE, {"channel_id": channel_id})
-        if created["op"] == ERROR and created["d"]["code"] != CHANNEL_EXISTS:
-            raise Failed(created["d"]["reason"])
-        joined = await self._request(CHANNEL_JOIN, {"channel_id": channel_id, **voice})
-        if joined["op"] == ERROR:
-            raise Failed(joined["d"]["reason"])
-        media = joined["d"]["data"]["media"]
-        return Voice(media["host"], media["port"], media["ssrc"], media["client_key"], media["server_key"])
-
-    async def _request(self, op: int, d: dict[str, Any]) -> dict[str, Any]:
-        request_id = next(self._ids)
-        await self._ws.send_message(json.dumps({"op": op, "d": d, "id": request_id}))
-        with trio.fail_after(REPLY_TIMEOUT_S):
-            while True:
-                packet: dict[str, Any] = json.loads(await self._ws.get_message())
-                if packet.get("id") == request_id:
-                    return packet
-
-
-@asynccontextmanager
-async def connected(url: str, token: str, user_id: str) -> AsyncGenerator[Client]:
-    """Connect as a user. The token comes with the upgrade, which saves the IDENTIFY."""
-    async with open_websocket_url(f"{url}?user_id={quote(user_id)}&token={quote(token, safe='')}") as ws:
-        yield Client(ws)
+async def join(client: livechat.Client, channel_id: str, **voice: Any) -> MediaGrant:
+    """Make the channel if it is missing, and join it with voice: where to send, and under which keys."""
+    try:
+        await client.create_channel(channel_id)
+    except ChannelExists:
+        pass
+    joined = await client.join(channel_id, **voice)
+    assert joined.media is not None, "voice was asked for"
+    return joined.media
 
 
 # --- media: two ffmpegs -----------------------------------------------------------------------------------
 
 
-def speaking(ffmpeg: str, voice: Voice, seconds: float) -> list[str]:
+def speaking(ffmpeg: str, voice: MediaGrant, seconds: float) -> list[str]:
     """Return the command that sends the tone.
 
     RTCP goes to the same port as RTP (`rtcpport`); by itself ffmpeg would send it to the next one. Note that
@@ -142,7 +92,7 @@ def speaking(ffmpeg: str, voice: Voice, seconds: float) -> list[str]:
     ]
 
 
-def session_description(voice: Voice, host: str, port: int) -> str:
+def session_description(voice: MediaGrant, host: str, port: int) -> str:
     """Return the SDP from which the receiving ffmpeg learns port, codec and key (RFC 4568)."""
     family = "IP6" if ":" in host else "IP4"
     lines = (
@@ -199,14 +149,18 @@ def free_port(host: str) -> int:
 
 async def record(url: str, token: str, channel_id: str, ffmpeg: str, wav: Path, seconds: float) -> None:
     """Have one ffmpeg speak and another one write down what it hears; both have ended on return."""
-    async with connected(url, token, "listener") as listener, connected(url, token, "speaker") as speaker:
-        port = free_port(listener.own_host)
+    async with (
+        livechat.open_client(url, token, user_id="listener") as listener,
+        livechat.open_client(url, token, user_id="speaker") as speaker,
+    ):
+        host = listener.local_host
+        assert host is not None, "it is connected by TCP"
+        port = free_port(host)
         # Whoever only listens says where; a speaker's address shows from what it sends.
-        address = {"host": listener.own_host, "port": port}
-        hears = await listener.join(channel_id, media={"profiles": [PROFILE], "address": address})
-        speaks = await speaker.join(channel_id, ssrc=SSRC, media={"profiles": [PROFILE]})
+        hears = await join(listener, channel_id, media=MediaOffer((PROFILE,), MediaAddress(host, port)))
+        speaks = await join(speaker, channel_id, ssrc=SSRC, media=MediaOffer((PROFILE,)))
         sdp = wav.with_suffix(".sdp")
-        sdp.write_text(session_description(hears, listener.own_host, port))
+        sdp.write_text(session_description(hears, host, port))
         print(f"speaker sends {TONE_HZ} Hz to {speaks.host}:{speaks.port}; listener records {seconds:g} s")
         async with trio.open_nursery() as nursery:
             # The speaker begins first and stops last: so nobody has to know when the other is ready, and
@@ -321,10 +275,8 @@ def describe(exc: BaseException) -> str:
     """Say what went wrong; what several tasks raised comes in groups."""
     if isinstance(exc, BaseExceptionGroup):
         return "; ".join(describe(inner) for inner in exc.exceptions)
-    if isinstance(exc, ConnectionRejected):
-        return f"cannot connect: HTTP {exc.status_code}"
-    if isinstance(exc, HandshakeError) and exc.__context__ is not None:
-        return f"cannot connect: {exc.__context__}"
+    if isinstance(exc, livechat.LiveError):
+        return f"{exc.code} {exc}"
     return str(exc) or type(exc).__name__
 
 
@@ -337,5 +289,5 @@ if __name__ == "__main__":
         trio.run(main, given, program)
     except* KeyboardInterrupt:
         sys.exit(130)
-    except* (Failed, HandshakeError, OSError, trio.TooSlowError) as group:
+    except* (Failed, livechat.ClientError, livechat.LiveError, OSError, trio.TooSlowError) as group:
         sys.exit(f"voice_tone: {describe(group)}")

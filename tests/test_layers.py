@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ ROOMS = (
     "protocol",
     "rtp",
     "srtp",
+    "client",
     "hub",
     "store",
     "cluster",
@@ -35,6 +38,8 @@ ROOMS = (
 """From the bottom up; each may import only from itself and from those before it."""
 
 PURE = {"version", "error", "protocol", "rtp", "srtp", "hub"}
+CLIENT_SHELL = {"api", "client", "link", "runner", "sent", "stream", "subscribers"}
+"""The modules of the client that are not pure."""
 IMPURE = {"trio", "socket", "time", "random", "structlog", "secrets", "os", "ssl", "threading", "datetime"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -79,10 +84,25 @@ def test_a_room_imports_only_from_those_before_it(module: Path) -> None:
     assert set(rooms_imported(module)) <= set(allowed)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in PURE], ids=by_name)
+def is_pure(module: Path) -> bool:
+    room = room_of(module)
+    return room in PURE or (room == "client" and module.stem not in CLIENT_SHELL)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if is_pure(module)], ids=by_name)
 def test_a_pure_room_has_no_clock_socket_randomness_log_or_task(module: Path) -> None:
     assert not {name.partition(".")[0] for name in imports(module)} & IMPURE
     assert not [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "client"], ids=by_name)
+def test_the_client_needs_nothing_of_the_server(module: Path) -> None:
+    assert set(rooms_imported(module)) <= {"version", "error", "protocol", "rtp", "srtp", "client"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) != "client"], ids=by_name)
+def test_the_server_needs_nothing_of_the_client(module: Path) -> None:
+    assert room_of(module) in ("__init__", "cli") or "client" not in set(rooms_imported(module))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=by_name)
@@ -105,15 +125,32 @@ def test_the_public_names_are_sorted_unique_and_there() -> None:
         assert getattr(livechat, name) is not None
 
 
-def test_every_imported_public_name_is_listed() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    imported = {
-        alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+def test_every_public_name_is_what_type_checkers_believe_it_to_be() -> None:
+    typed = {
+        alias.name: getattr(importlib.import_module(node.module), alias.name)
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("livechat.")
         for alias in node.names
     }
-    assert imported == set(livechat.__all__)
+    assert set(typed) == set(livechat.__all__)
+    for name, value in typed.items():
+        assert getattr(livechat, name) is value
+
+
+def test_public_names_are_listed_before_they_are_used() -> None:
+    assert dir(livechat) == livechat.__all__
+
+
+def test_a_name_that_is_not_public_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        getattr(livechat, "no_such_name")  # noqa: B009 - mypy would see that it is not there
+
+
+def test_who_needs_only_the_client_loads_nothing_of_the_server() -> None:
+    program = "import livechat, sys; livechat.open_client; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    rooms = {name.split(".")[1] for name in modules.split() if name.startswith("livechat.")}
+    assert rooms == {"client", "error", "protocol"}
 
 
 def test_the_import_walk_sees_relative_and_nested_imports(tmp_path: Path) -> None:

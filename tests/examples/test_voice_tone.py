@@ -29,6 +29,6 @@ async def test_it_says_what_is_wrong(tmp_path: Path) -> None:
     assert nameless.returncode == 1
     assert b"LIVECHAT_SECRET" in nameless.stderr
     assert refused.returncode == 1
-    assert refused.stderr.startswith(b"voice_tone: cannot connect: HTTP 401\n")
+    assert refused.stderr.startswith(b"voice_tone: 1001 ")
     assert broken.returncode == 1
     assert b"ffmpeg ended with status 1" in broken.stderr

@@ -1,0 +1,1 @@
+"""The Trio client: reconnect, resume, repair of holes, sends that arrive once. Uses protocol only."""
