@@ -39,6 +39,7 @@ from livechat.store.base import Outcome, Store, perform
 from livechat.store.opening import open_store
 from livechat.store.operations import CreateChannel, CreateMessage, JoinChannel
 from livechat.store.rows import Stored, new_message_id
+from livechat.tuning import tune_process
 
 JSON_FILE: Final = Path(__file__).parent / "results" / "store.json"
 FORMAT: Final = 1
@@ -339,6 +340,7 @@ def main() -> int:
     machine = figures.machine_facts()
     rows: Rows = []
     status = 0
+    tune_process()  # as `livechat serve` does
     try:
         trio.run(run, options, rows)
     except Failed as exc:

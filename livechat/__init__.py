@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from livechat.protocol.events import Message
     from livechat.protocol.types import UserId
     from livechat.server import Addresses, Server, open_server
+    from livechat.tuning import tune_process
     from livechat.version import __version__
 else:
     _HOMES = {
@@ -64,6 +65,7 @@ else:
         "load_config": "config",
         "open_client": "client.client",
         "open_server": "server",
+        "tune_process": "tuning",
     }
 
     def __getattr__(name):
@@ -112,4 +114,5 @@ __all__ = [
     "load_config",
     "open_client",
     "open_server",
+    "tune_process",
 ]

@@ -18,6 +18,7 @@ PACKAGE = Path(livechat.__file__).parent
 ROOMS = (
     "version",
     "error",
+    "tuning",
     "protocol",
     "rtp",
     "srtp",

@@ -16,6 +16,7 @@ from livechat.cli import logs
 from livechat.config import Config, load_config, secret_path
 from livechat.error import ConfigError
 from livechat.server import Server, open_server
+from livechat.tuning import tune_process
 from livechat.version import __version__
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -43,6 +44,7 @@ def serve(file: Path | None, store_url: str | None, **flags: Any) -> None:
     """
     config = load_config(file, {**flags, "store.url": store_url})
     logs.configure(config.log_level, config.log_format)
+    tune_process()
     try:
         trio.run(_serve, config)
     except* ConfigError as group:
