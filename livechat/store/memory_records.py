@@ -14,7 +14,7 @@ import attrs
 
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
-from livechat.store.records import ChannelRecord, Lookups, MemberRecord, NonceKey, NonceRecord, UserRecord
+from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
 
 
@@ -242,9 +242,6 @@ class MemoryRecords:
         if not life.messages:
             self._ended.pop()
         return True
-
-    def prefetch(self, lookups: Lookups) -> None:
-        """See `Records.prefetch`."""
 
 
 def _is_visible(life: Life, user_id: UserId) -> bool:

@@ -27,6 +27,7 @@ from livechat.store.base import Store
 from livechat.store.executor import NONCE_TTL_MS, Executor
 from livechat.store.group_commit import open_group_commit
 from livechat.store.handover import outage_error
+from livechat.store.lookups import lookups_of
 from livechat.store.operations import Operation
 from livechat.store.postgres_connection import Address, Connection
 from livechat.store.postgres_reader import PostgresReader
@@ -153,7 +154,7 @@ class PostgresBackend:
         if self._unstorable:
             operations = [operation for operation in operations if id(operation) not in self._unstorable]
         try:
-            self._executor.prepare(operations)
+            self._records.prefetch(lookups_of(operations))
         except psycopg.Error as error:
             self._give_way(error)
             raise

@@ -21,8 +21,9 @@ from zlib import crc32
 from livechat.protocol.types import ChannelId, UserId
 from livechat.store import postgres_rows as rows
 from livechat.store import postgres_statements as sql
+from livechat.store.lookups import Lookups
 from livechat.store.postgres_connection import Connection, Row, Statement
-from livechat.store.records import ChannelRecord, Lookups, MemberRecord, NonceKey, NonceRecord, UserRecord
+from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 
 FREE_ID_SLOTS: Final = 64
 """Advisory locks for ids that are to be created; a server has room for some thousands in all."""

@@ -12,10 +12,11 @@ from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
 from livechat.store import postgres_rows as rows
 from livechat.store import postgres_statements as sql
+from livechat.store.lookups import Lookups
 from livechat.store.postgres_changes import Changes
 from livechat.store.postgres_connection import Connection, Row, Statement
 from livechat.store.postgres_known import Known
-from livechat.store.records import ChannelRecord, Lookups, MemberRecord, NonceKey, NonceRecord, UserRecord
+from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
 
 SEQ_MAX = 2**63 - 1
@@ -54,7 +55,7 @@ class PostgresRecords:
         return statements
 
     def prefetch(self, lookups: Lookups) -> None:
-        """See `Records.prefetch`."""
+        """Fetch all of this in a few queries, and lock what will change if others may write too."""
         self._known.prefetch(self._connection, lookups, lock=self._locks)
 
     # --- lookups ----------------------------------------------------------------------------------

@@ -109,25 +109,6 @@ class UserRecord:
         return UserRow(dict(self.settings), self.last_seen, self.last_logout)
 
 
-@attrs.define(slots=True)
-class Lookups:
-    """What a batch of operations will ask the records for; in no order, and things may occur twice."""
-
-    created: list[ChannelId] = attrs.field(factory=list)
-    """Ids that ought to be free."""
-    changed: list[tuple[ChannelId, UserId]] = attrs.field(factory=list)
-    """Memberships, be there one or not, in channels that will change."""
-    read: list[tuple[ChannelId, UserId]] = attrs.field(factory=list)
-    """Memberships, be there one or not, in channels that will only be looked at."""
-    banned: list[tuple[ChannelId, UserId]] = attrs.field(factory=list)
-    """Those of the memberships above whose ban will be asked for if there is none."""
-    nonces: list[NonceKey] = attrs.field(factory=list)
-    positions: list[tuple[ChannelId, int]] = attrs.field(factory=list)
-    """Entries whose ordinal may be asked for."""
-    users_changed: list[UserId] = attrs.field(factory=list)
-    users_read: list[UserId] = attrs.field(factory=list)
-
-
 class Records(Protocol):
     """The database inside one transaction; what was changed before is seen by everything after.
 
@@ -233,6 +214,3 @@ class Records(Protocol):
         Returns:
             Whether there may be more to remove.
         """
-
-    def prefetch(self, lookups: Lookups) -> None:
-        """Fetch all of this in a few queries, and lock what will change if others may write too."""

@@ -204,8 +204,7 @@ class SqliteBackend:
         return True
 
     def prepare(self, operations: Sequence[Operation[Any]]) -> None:
-        """Fetch what these operations will need; see `Backend.prepare`."""
-        self._executor.prepare(operations)
+        """Do nothing: a lookup of its own is as cheap here as its share of a query for many."""
 
     def execute(self, operation: Operation[Any]) -> object:
         """Execute one operation; see `Backend.execute`."""

@@ -3,22 +3,23 @@
 It must not hold rules. There is a single writer, so what is cached stays true until `forget`.
 
 Every step of a SQLite statement gives up the interpreter's lock and must win it back from a Trio thread that may
-be busy: milliseconds each time. So the statements per batch are few and constant: rows travel in both
-directions as one JSON text, written by `json_each` and read by `json_group_array`.
+be busy. So the rows of a query come in one step, as one JSON text made by `json_group_array`. What is looked up by
+its key or written takes a step each all the same: through JSON it would take twice the time while the other thread
+leaves room, and no less when it does not, once the switch interval is as short as `livechat.tuning` makes it.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
 from livechat.store import sqlite_rows as rows
 from livechat.store import sqlite_statements as sql
-from livechat.store.records import ChannelRecord, Lookups, MemberRecord, NonceKey, NonceRecord, UserRecord
+from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
 
 CHANNELS_CACHED_MAX: Final = 16_384
@@ -34,12 +35,12 @@ class SqliteRecords:
         self._members: dict[tuple[int, UserId], MemberRecord | None] = {}
         # Of this transaction only:
         self._nonces: dict[NonceKey, NonceRecord | None] = {}
-        self._new_messages: list[list[object]] = []
-        self._new_messages_with_extras: list[list[object]] = []
+        self._new_messages: list[tuple[object, ...]] = []
+        self._new_messages_with_extras: list[tuple[object, ...]] = []
         self._first_put_off: dict[int, int] = {}
         """channel_key -> the first seq of those in the two lists above."""
-        self._new_mentions: list[list[object]] = []
-        self._new_nonces: list[list[object]] = []
+        self._new_mentions: list[tuple[object, ...]] = []
+        self._new_nonces: list[tuple[object, ...]] = []
         self._touched_channels: dict[int, ChannelRecord] = {}
         self._touched_members: dict[tuple[int, UserId], MemberRecord] = {}
         self._removed_members: dict[tuple[int, UserId], None] = {}
@@ -73,7 +74,7 @@ class SqliteRecords:
     def flush(self) -> None:
         """Execute what was put off."""
         if self._removed_members:
-            self._write(sql.DELETE_MEMBERS, [list(key) for key in self._removed_members])
+            self._write(sql.DELETE_MEMBERS, self._removed_members)
             self._removed_members.clear()
         if self._touched_members:
             self._write(sql.PUT_MEMBERS, [rows.member_values(member) for member in self._touched_members.values()])
@@ -90,8 +91,8 @@ class SqliteRecords:
             self._write(sql.PUT_NONCES, self._new_nonces)
             self._new_nonces.clear()
         if self._touched_channels:
-            counters: list[list[object]] = [
-                [channel.channel_key, channel.last_seq, channel.last_ordinal, channel.member_count]
+            counters = [
+                (channel.last_seq, channel.last_ordinal, channel.member_count, channel.channel_key)
                 for channel in self._touched_channels.values()
             ]
             self._write(sql.UPDATE_COUNTERS, counters)
@@ -101,31 +102,6 @@ class SqliteRecords:
         if self._new_mentions:
             self._write(sql.INSERT_MENTIONS, self._new_mentions)
             self._new_mentions.clear()
-
-    def prefetch(self, lookups: Lookups) -> None:
-        """See `Records.prefetch`; three queries at most, and none for what is cached."""
-        channels = self._channels
-        members = lookups.changed + lookups.read
-        nonces = lookups.nonces
-        missing = {channel_id for channel_id, _ in members if channel_id not in channels}
-        for values in self._fetch_keys(sql.SELECT_CHANNELS, missing) or ():
-            self._keep_channel(values)
-        keys = {
-            key
-            for channel_id, user_id in members
-            if channel_id in channels and (key := (channels[channel_id].channel_key, user_id)) not in self._members
-        }
-        if (found := self._fetch_keys(sql.SELECT_MEMBERS, keys)) is not None:
-            self._members.update(dict.fromkeys(keys))
-            for values in found:
-                self._members[values[0], values[1]] = MemberRecord(*values)
-        # A nonce of this transaction may not be in the database yet.
-        unknown = [key for key in nonces if key not in self._nonces]
-        if (found := self._fetch_keys(sql.SELECT_NONCES, unknown)) is not None:
-            self._nonces.update(dict.fromkeys(unknown))
-            for values in found:
-                nonce = rows.nonce(values)
-                self._nonces[nonce.key] = nonce
 
     # --- lookups ----------------------------------------------------------------------------------
 
@@ -281,7 +257,6 @@ class SqliteRecords:
 
     def add_member(self, channel: ChannelRecord, member: MemberRecord) -> None:
         """See `Records.add_member`."""
-        rows.check_integer(member.joined_at)
         key = (channel.channel_key, member.user_id)
         self._members[key] = self._touched_members[key] = member
 
@@ -309,8 +284,7 @@ class SqliteRecords:
 
     def add_message(self, channel: ChannelRecord, message: MessageRow) -> None:
         """See `Records.add_message`."""
-        rows.check_integer(message.timestamp)
-        values: list[object] = [
+        values = (
             channel.channel_key,
             message.seq,
             message.message_id,
@@ -320,18 +294,18 @@ class SqliteRecords:
             message.nonce,
             message.timestamp,
             channel.last_ordinal,
-        ]
+        )
         self._first_put_off.setdefault(channel.channel_key, message.seq)
         if message.attachment is None and not message.mentions and message.system is None:
             self._new_messages.append(values)
             return
         extras = (message.attachment, message.mentions or None, message.system)
-        values += [rows.dump(extra) if extra is not None else None for extra in extras]
-        self._new_messages_with_extras.append(values)
+        dumped = [rows.dump(extra) if extra is not None else None for extra in extras]
+        self._new_messages_with_extras.append((*values, *dumped))
 
     def add_mention(self, member: MemberRecord, seq: int) -> None:
         """See `Records.add_mention`."""
-        self._new_mentions.append([member.channel_key, member.user_id, seq])
+        self._new_mentions.append((member.channel_key, member.user_id, seq))
 
     def remove_mentions(self, member: MemberRecord, until_seq: int) -> int:
         """See `Records.remove_mentions`."""
@@ -343,8 +317,6 @@ class SqliteRecords:
 
     def save_user(self, user: UserRecord) -> None:
         """See `Records.save_user`."""
-        for time_ms in (user.last_seen, user.last_logout):
-            rows.check_integer(time_ms or 0)
         values = (user.user_id, rows.dump(user.settings), user.last_seen, user.last_logout)
         self._connection.execute(sql.PUT_USER, values)
 
@@ -356,7 +328,7 @@ class SqliteRecords:
         """See `Records.put_nonce`."""
         self._nonces[nonce.key] = nonce
         digest = nonce.body_digest.hex()
-        self._new_nonces.append([*nonce.key, digest, nonce.message_id, nonce.seq, nonce.timestamp])
+        self._new_nonces.append((*nonce.key, digest, nonce.message_id, nonce.seq, nonce.timestamp))
 
     def prune(self, *, nonces_until: int | None, limit: int) -> bool:
         """See `Records.prune`."""
@@ -391,19 +363,6 @@ class SqliteRecords:
         rows: list[Any] = json.loads(text)
         return rows
 
-    def _fetch_keys(self, statement: str, keys: Collection[object]) -> list[Any] | None:
-        """Fetch the rows of these keys; None if JSON can't carry a key unharmed, so that each is looked up."""
-        if not keys:
-            return []
-        text = rows.dump(list(keys))
-        return self._fetch(statement, text) if rows.ESCAPED_NUL not in text else None
-
-    def _write(self, statements: tuple[str, str], values: list[list[object]]) -> None:
-        """Write rows in one step, or one by one where JSON could not carry them unharmed."""
-        one, all_of_json = statements
-        if len(values) > 1:
-            text = rows.dump(values)
-            if rows.ESCAPED_NUL not in text:
-                self._connection.execute(all_of_json, (text,))
-                return
-        self._connection.executemany(one, values)
+    def _write(self, statement: str, values: Iterable[Sequence[object]]) -> None:
+        """Write rows, one step each."""
+        self._connection.executemany(statement, values)

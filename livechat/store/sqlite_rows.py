@@ -18,20 +18,12 @@ from livechat.store.rows import MessageRow
 K = TypeVar("K")
 V = TypeVar("V")
 
-ESCAPED_NUL: Final = "\\u0000"
-"""SQLite's JSON functions take it for the end of the string."""
 INTEGER_MAX: Final = 2**63 - 1
-"""What SQLite can hold; through JSON it would quietly round anything above."""
+"""The largest that SQLite can hold."""
 
 # Of the other characters only these are escaped, so that a lone surrogate fails at binding instead of being
 # stored as broken UTF-8.
 dump: Final[Callable[[object], str]] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def check_integer(value: int) -> None:
-    """Refuse what SQLite would round."""
-    if not -INTEGER_MAX <= value <= INTEGER_MAX:
-        raise OverflowError("an integer does not fit 64 bits")
 
 
 def shrink(cache: dict[K, V], size_max: int) -> None:
@@ -49,9 +41,9 @@ def channel(values: Sequence[Any]) -> ChannelRecord:
     return channel
 
 
-def member_values(member: MemberRecord) -> list[object]:
+def member_values(member: MemberRecord) -> tuple[object, ...]:
     """Return a row as `sqlite_statements.MEMBER` orders it."""
-    return [
+    return (
         member.channel_key,
         member.user_id,
         member.role,
@@ -59,7 +51,7 @@ def member_values(member: MemberRecord) -> list[object]:
         member.read_seq,
         member.read_ordinal,
         member.mention_count,
-    ]
+    )
 
 
 def message(values: Sequence[Any], channel_id: ChannelId) -> MessageRow:
@@ -94,8 +86,6 @@ def announcement(values: Sequence[Any]) -> Announcement:
 
 def announcement_values(announcement: Announcement) -> tuple[object, ...]:
     """Return a row as `sqlite_statements.ANNOUNCEMENT` orders it."""
-    for time_ms in (announcement.created_at, announcement.expires_at or 0):
-        check_integer(time_ms)
     return (
         announcement.announcement_id,
         announcement.title,

@@ -27,62 +27,25 @@ def _columns(names: str, table: str) -> str:
     return ", ".join(f"{table}.{name.strip()}" for name in names.split(","))
 
 
-def _elements(names: str) -> str:
-    """Return expressions for the elements of the rows that `json_each` yields."""
-    return ", ".join(f"json_extract(value, '$[{index}]')" for index in range(names.count(",") + 1))
-
-
 def _marks(names: str) -> str:
     return ", ".join("?" * (names.count(",") + 1))
 
 
-# A row value IN (SELECT … FROM json_each) would compare the user with every member of the channel: what comes
-# out of json_each has no affinity, and so no use of the whole key. CROSS JOIN fixes the order of the loops.
-_MEMBERS_OF_KEYS: Final = (
-    "FROM json_each(?) CROSS JOIN member WHERE channel_key = json_extract(value, '$[0]')"
-    " AND user_id = json_extract(value, '$[1]')"
-)
+# --- writes: bound by position, for one row or, by executemany, for many --------------------------
 
-# --- writes: a pair each, (for one row bound by position, for all rows of one JSON text) ----------
-
-_MEMBER_CONFLICT: Final = (
+DELETE_MEMBERS: Final = "DELETE FROM member WHERE channel_key = ? AND user_id = ?"
+PUT_MEMBERS: Final = (
+    f"INSERT INTO member ({MEMBER}) VALUES ({_marks(MEMBER)})"
     " ON CONFLICT (channel_key, user_id) DO UPDATE SET role = excluded.role, read_seq = excluded.read_seq,"
     " read_ordinal = excluded.read_ordinal, mention_count = excluded.mention_count"
 )
-# By the primary key SQLite would look up the channel only and compare the users with all its members. The cast
-# gives the users an affinity, without which the index is used for them alone.
-DELETE_MEMBERS: Final = (
-    "DELETE FROM member WHERE channel_key = ? AND user_id = ?",
-    "DELETE FROM member INDEXED BY ix_member_user_id WHERE (user_id, channel_key) IN"
-    " (SELECT CAST(json_extract(value, '$[1]') AS TEXT), json_extract(value, '$[0]') FROM json_each(?))",
-)
-PUT_MEMBERS: Final = (
-    f"INSERT INTO member ({MEMBER}) VALUES ({_marks(MEMBER)}){_MEMBER_CONFLICT}",
-    # WHERE true keeps the parser from taking ON CONFLICT for the condition of a join.
-    f"INSERT INTO member ({MEMBER}) SELECT {_elements(MEMBER)} FROM json_each(?) WHERE true{_MEMBER_CONFLICT}",
-)
-# Most messages have none of the last three columns, and every column taken out of JSON costs its share.
-INSERT_MESSAGES: Final = (
-    f"INSERT INTO message ({MESSAGE_PLAIN}) VALUES ({_marks(MESSAGE_PLAIN)})",
-    f"INSERT INTO message ({MESSAGE_PLAIN}) SELECT {_elements(MESSAGE_PLAIN)} FROM json_each(?)",
-)
-INSERT_MESSAGES_WITH_EXTRAS: Final = (
-    f"INSERT INTO message ({MESSAGE}) VALUES ({_marks(MESSAGE)})",
-    f"INSERT INTO message ({MESSAGE}) SELECT {_elements(MESSAGE)} FROM json_each(?)",
-)
-INSERT_MENTIONS: Final = (
-    f"INSERT INTO mention ({MENTION}) VALUES ({_marks(MENTION)})",
-    f"INSERT INTO mention ({MENTION}) SELECT {_elements(MENTION)} FROM json_each(?)",
-)
-PUT_NONCES: Final = (
-    f"INSERT OR REPLACE INTO nonce ({NONCE}) VALUES ({_marks(NONCE)})",
-    f"INSERT OR REPLACE INTO nonce ({NONCE}) SELECT {_elements(NONCE)} FROM json_each(?)",
-)
+# Most messages have none of the last three columns.
+INSERT_MESSAGES: Final = f"INSERT INTO message ({MESSAGE_PLAIN}) VALUES ({_marks(MESSAGE_PLAIN)})"
+INSERT_MESSAGES_WITH_EXTRAS: Final = f"INSERT INTO message ({MESSAGE}) VALUES ({_marks(MESSAGE)})"
+INSERT_MENTIONS: Final = f"INSERT INTO mention ({MENTION}) VALUES ({_marks(MENTION)})"
+PUT_NONCES: Final = f"INSERT OR REPLACE INTO nonce ({NONCE}) VALUES ({_marks(NONCE)})"
 UPDATE_COUNTERS: Final = (
-    "UPDATE channel SET last_seq = ?2, last_ordinal = ?3, member_count = ?4 WHERE channel_key = ?1",
-    "UPDATE channel SET last_seq = json_extract(value, '$[1]'), last_ordinal = json_extract(value, '$[2]'),"
-    " member_count = json_extract(value, '$[3]')"
-    " FROM json_each(?) WHERE channel_key = json_extract(value, '$[0]')",
+    "UPDATE channel SET last_seq = ?, last_ordinal = ?, member_count = ? WHERE channel_key = ?"
 )
 
 INSERT_CHANNEL: Final = f"INSERT INTO channel ({CHANNEL}) VALUES ({_marks(CHANNEL)})"
@@ -119,17 +82,8 @@ SELECT_FORMER: Final = "SELECT last_seq FROM former_channel WHERE channel_id = ?
 SELECT_PRUNABLE: Final = "SELECT channel_key FROM prunable LIMIT 1"
 SELECT_MEMBERS_OF: Final = "SELECT json_group_array(user_id) FROM member WHERE channel_key = ?"
 SELECT_CHANNEL: Final = f"SELECT {CHANNEL} FROM channel WHERE channel_id = ?"
-SELECT_CHANNELS: Final = (
-    f"SELECT json_group_array(json_array({CHANNEL})) FROM channel"
-    " WHERE channel_id IN (SELECT value FROM json_each(?))"
-)
 SELECT_MEMBER: Final = f"SELECT {MEMBER} FROM member WHERE channel_key = ? AND user_id = ?"
-SELECT_MEMBERS: Final = f"SELECT json_group_array(json_array({MEMBER})) {_MEMBERS_OF_KEYS}"
 SELECT_NONCE: Final = f"SELECT {NONCE} FROM nonce WHERE author_id = ? AND channel_id = ? AND nonce = ?"
-SELECT_NONCES: Final = (
-    f"SELECT json_group_array(json_array({NONCE})) FROM nonce WHERE (author_id, channel_id, nonce) IN"
-    f" (SELECT {_elements('author_id, channel_id, nonce')} FROM json_each(?))"
-)
 SELECT_MESSAGE: Final = f"SELECT {MESSAGE} FROM message WHERE channel_key = ? AND seq = ?"
 SELECT_MEMBERSHIPS: Final = (
     f"SELECT json_group_array(json_array(json_array({_columns(CHANNEL, 'channel')}),"

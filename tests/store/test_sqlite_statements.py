@@ -45,21 +45,17 @@ KEYS = {
     "SELECT_MEMBERSHIPS[0]": "member (user_id=?) channel (rowid=?) message (channel_key=? AND seq=?)",
     "SELECT_MEMBERSHIPS_PLAIN[0]": "member (user_id=?) channel (rowid=?)",
     "SELECT_MEMBER[0]": "member (channel_key=? AND user_id=?)",
-    "SELECT_MEMBERS[0]": "member (channel_key=? AND user_id=?)",
     "SELECT_MEMBERS_PAGE[0]": "member (channel_key=? AND user_id>?)",
     "DELETE_MEMBERS[0]": "member (channel_key=? AND user_id=?)",
-    "DELETE_MEMBERS[1]": "member (user_id=? AND channel_key=?)",
     "SELECT_BAN[0]": "ban (channel_key=? AND user_id=?)",
     # channels
     "SELECT_CHANNEL[0]": "channel (channel_id=?)",
-    "SELECT_CHANNELS[0]": "channel (channel_id=?)",
     "SELECT_VISIBLE[0]": "channel (channel_id>?) member (channel_key=? AND user_id=?)",
-    "UPDATE_COUNTERS[1]": "channel (rowid=?)",
+    "UPDATE_COUNTERS[0]": "channel (rowid=?)",
     # announcements, users and nonces
     "SELECT_ANNOUNCEMENTS[0]": "announcement (created_at>?)",
     "SELECT_USER[0]": "user_state (user_id=?)",
     "SELECT_NONCE[0]": "nonce (author_id=? AND channel_id=? AND nonce=?)",
-    "SELECT_NONCES[0]": "nonce (author_id=? AND channel_id=? AND nonce=?)",
 }
 
 

@@ -16,10 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from livechat.error import LiveError
 from livechat.store.operations import Operation
 from livechat.store.queries import Query
-from livechat.store.rows import Joined, Stored
 from livechat.store.sqlite import DATABASE_NAME, SqliteBackend
 from livechat.store.sqlite_reader import SqliteReader
-from tests.support.store import DAY_MS, create, join, list_channels, load, message
+from tests.support.store import DAY_MS, list_channels, load
 from tests.support.store_histories import OPENING, batches, queries
 from tests.support.store_model import StoreModel, expected
 
@@ -49,16 +48,14 @@ class SqliteTransactions(RuleBasedStateMachine):
 
     @initialize()
     def execute_opening(self) -> None:
-        self.execute_all(OPENING, prepared=True)
+        self.execute_all(OPENING)
         self.commit()
 
-    @rule(batch=batches(any_texts), prepared=st.booleans())
-    def execute_all(self, batch: list[Operation[Any]], prepared: bool) -> None:
+    @rule(batch=batches(any_texts))
+    def execute_all(self, batch: list[Operation[Any]]) -> None:
         if not self.begun:
             assert self.backend.begin(write=True, wait_s=0.0)
             self.begun = True
-        if prepared:
-            self.backend.prepare(batch)
         for operation in batch:
             try:
                 result = self.backend.execute(operation)
@@ -117,18 +114,3 @@ class SqliteTransactions(RuleBasedStateMachine):
 
 TestSqliteTransactions = SqliteTransactions.TestCase
 TestSqliteTransactions.settings = settings(deadline=None, max_examples=40, stateful_step_count=25)
-
-
-def test_what_is_prepared_amid_a_transaction_knows_what_the_transaction_did(tmp_path: Path) -> None:
-    backend = SqliteBackend(tmp_path, connection_factory=sqlite3.Connection, nonce_ttl_ms=DAY_MS)
-    backend.open()
-    assert backend.begin(write=True, wait_s=0.0)
-    first = message("ann", nonce="n1")
-    for operation in (create(), join("ann"), first):
-        backend.execute(operation)
-    backend.prepare([first, join("ann")])
-    joined, repeated = backend.execute(join("ann")), backend.execute(first)
-    assert isinstance(joined, Joined)
-    assert isinstance(repeated, Stored)
-    assert (joined.created, repeated.duplicate) == (False, True)
-    backend.close()
