@@ -36,6 +36,7 @@ from livechat.store.operations import (
     UpdateChannel,
 )
 from livechat.store.records import Records
+from livechat.store.side import Transact
 from livechat.store.user_rules import UserRules
 
 NONCE_TTL_MS: Final = 24 * 60 * 60 * 1000
@@ -76,6 +77,7 @@ class Executor:
             NoteSeen: users.note_seen,
             CreateAnnouncement: users.announce,
             TransientMembers: self._transient_members,
+            Transact: records.transact,
             Prune: self._prune,
         }
 

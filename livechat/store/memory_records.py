@@ -9,6 +9,7 @@ import heapq
 import itertools
 from bisect import bisect_right, insort
 from collections.abc import Iterator
+from typing import TypeVar
 
 import attrs
 
@@ -16,6 +17,10 @@ from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
 from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
+from livechat.store.side import Transact
+from livechat.store.sqlite_side import SqliteSide, open_memory_side
+
+T = TypeVar("T")
 
 
 @attrs.define(slots=True, eq=False)
@@ -49,6 +54,13 @@ class MemoryRecords:
         self._users: dict[UserId, UserRecord] = {}
         self._announcements: list[Announcement] = []
         self._last_key = 0
+        self._side: SqliteSide | None = None
+
+    def transact(self, operation: Transact[T]) -> T:
+        """See `Records.transact`; these tables are SQLite's, in memory like the rest."""
+        if self._side is None:
+            self._side = open_memory_side()
+        return self._side.transact(operation)
 
     # --- lookups ----------------------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ class Connection(psycopg.Connection[Row]):
         """Whether anything was sent since `begin`."""
         return self._begin is None
 
+    def start(self) -> None:
+        """Begin the transaction by itself, before what is executed outside of `run`."""
+        if self._begin is not None:
+            self.run([])
+
     def run(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """Execute statements one after another, in one round trip; return the rows of each.
 

@@ -8,16 +8,26 @@ trips (locks and reads, writes, COMMIT) however many operations it has. Only wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import psycopg
+from sqlalchemy.dialects.postgresql.psycopg import dialect as psycopg_dialect
+
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
 from livechat.store import postgres_rows as rows
 from livechat.store import postgres_statements as sql
+from livechat.store.handover import outage_error
 from livechat.store.lookups import Lookups
 from livechat.store.postgres_changes import Changes
 from livechat.store.postgres_connection import Connection, Row, Statement
 from livechat.store.postgres_known import Known
 from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
+from livechat.store.side import Rows, Tables, Transact, savepoint
+
+T = TypeVar("T")
 
 SEQ_MAX = 2**63 - 1
 _CHANNEL_END = sql.CHANNEL.count(",") + 1
@@ -28,6 +38,7 @@ class PostgresRecords:
     """The `Records` of one transaction after another."""
 
     def __init__(self) -> None:
+        self._tables = Tables(psycopg_dialect(), self._run)  # type: ignore[no-untyped-call]
         self._known = Known()
         self._changes = Changes()
         self._locks = False
@@ -57,6 +68,23 @@ class PostgresRecords:
     def prefetch(self, lookups: Lookups) -> None:
         """Fetch all of this in a few queries, and lock what will change if others may write too."""
         self._known.prefetch(self._connection, lookups, lock=self._locks)
+
+    def transact(self, operation: Transact[T]) -> T:
+        """See `Records.transact`."""
+        connection = self._connection
+        connection.start()
+        if not operation.writes:
+            return operation.work(self._tables)
+        self.has_written = True
+        try:
+            with savepoint(connection.execute):
+                return operation.work(self._tables)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise outage_error(operation, "the database refused the values") from error
+
+    def _run(self, statement: str, parameters: Mapping[str, Any]) -> Rows:
+        cursor = self._connection.execute(statement, parameters)
+        return Rows(cursor.fetchall() if cursor.description else (), cursor.rowcount)
 
     # --- lookups ----------------------------------------------------------------------------------
 

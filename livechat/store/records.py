@@ -5,13 +5,16 @@ It must not hold rules, nor know any database. All of it lives in the writer thr
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import attrs
 
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, ChannelMode, MessageId, UserId
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberRow, MemberState, MessageRow, UserRow
+from livechat.store.side import Transact
+
+T = TypeVar("T")
 
 StoredRole = Literal["moderator", "member"]
 
@@ -213,4 +216,11 @@ class Records(Protocol):
 
         Returns:
             Whether there may be more to remove.
+        """
+
+    def transact(self, operation: Transact[T]) -> T:
+        """Do work on the tables beside chat; a `LiveError` of it undoes what it wrote, and is raised.
+
+        Raises:
+            NotPersisted: the database refused a value or a constraint, and nothing was written.
         """

@@ -39,8 +39,8 @@ NORMAL syncs it now and then: a crash of the process loses nothing, but a power 
 lose the last seconds, and then numbers are given out again that clients have seen already.
 """
 
-SQLITE_VERSION_MIN: Final = (3, 33, 0)
-"""The first with UPDATE … FROM."""
+SQLITE_VERSION_MIN: Final = (3, 35, 0)
+"""The first with RETURNING."""
 
 OPEN_WAIT_S: Final = 5.0
 """How long opening waits for somebody else's lock on the database, seconds."""

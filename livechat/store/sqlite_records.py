@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
@@ -21,6 +21,10 @@ from livechat.store import sqlite_rows as rows
 from livechat.store import sqlite_statements as sql
 from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
+from livechat.store.side import Transact
+from livechat.store.sqlite_side import SqliteSide
+
+T = TypeVar("T")
 
 CHANNELS_CACHED_MAX: Final = 16_384
 MEMBERS_CACHED_MAX: Final = 65_536
@@ -31,6 +35,7 @@ class SqliteRecords:
     """The `Records` of one connection."""
 
     def __init__(self) -> None:
+        self._side: SqliteSide | None = None
         self._channels: dict[ChannelId, ChannelRecord] = {}
         self._members: dict[tuple[int, UserId], MemberRecord | None] = {}
         # Of this transaction only:
@@ -344,6 +349,12 @@ class SqliteRecords:
         if removed < limit:
             self._connection.execute(sql.DELETE_PRUNABLE, values)
         return True
+
+    def transact(self, operation: Transact[T]) -> T:
+        """See `Records.transact`."""
+        if self._side is None or self._side.connection is not self._connection:
+            self._side = SqliteSide(self._connection)
+        return self._side.transact(operation)
 
     # --- helpers ----------------------------------------------------------------------------------
 
