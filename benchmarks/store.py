@@ -1,15 +1,16 @@
 """How many messages a second the store makes durable, beside one transaction for each message.
 
-    python -m benchmarks.store                      everything, about a minute
+    python -m benchmarks.store                      everything, some three minutes
     python -m benchmarks.store --quick              a few seconds, to see that it works
     python -m benchmarks.store --only sqlite-full,postgres --senders 1,10,200 --seconds 5
 
-So many senders, spread over ten channels, each send a message with a nonce as soon as their last one is answered:
-first through livechat's store, where messages that wait share a transaction, then each in a transaction of its own
-in a thread, on the same tables and with the same rows; on PostgreSQL also over the twenty connections of a usual
-pool, where the server syncs several transactions at once. All run in this process, one after the other, with a new
-database each. `sqlite-normal` syncs at checkpoints only, so its messages may be lost in a power cut; `memory` is
-the store without a disk.
+So many senders, spread over ten channels, each send a message with a nonce as soon as their last one is
+answered: first through livechat's store, where messages that wait share a transaction, then each in a
+transaction of its own in a thread, on the same tables and with the same rows; on PostgreSQL also over the twenty
+connections of a usual pool, where the server syncs several transactions at once. All run in this process, in
+turns of a third of the seconds, so that a disk that is slower for a while is so for all; each with a new
+database. `sqlite-normal` syncs at checkpoints only, so its messages may be lost in a power cut; `memory` is the
+store without a disk.
 
 PostgreSQL is a throw-away server on this machine's disk, with fsync on. The results go to the terminal and to a
 JSON file (its shape is documented in `document`).
@@ -29,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import trio
 
 from benchmarks.support import figures
@@ -46,8 +48,9 @@ FORMAT: Final = 1
 """Version of the JSON document's shape."""
 BACKENDS: Final = ("sqlite-full", "sqlite-normal", "postgres", "memory")
 SENDERS: Final = (1, 10, 200)
-SECONDS: Final = 3.0
+SECONDS: Final = 6.0
 QUICK_SECONDS: Final = 0.3
+ROUNDS: Final = 3
 WARM_UP_S: Final = 0.2
 CHANNELS: Final = 10
 CONTENT: Final = "m" * 100
@@ -122,8 +125,26 @@ def message(sender: int, number: int) -> CreateMessage:
     )
 
 
-async def measure(send: Send, senders: int, seconds: float) -> dict[str, Any]:
-    """Send for a while; return messages a second and their latencies, those of the warm-up left out."""
+@attrs.frozen
+class Measured:
+    """Some seconds of sending; the warm-up left out."""
+
+    latencies_ns: list[int]
+    elapsed_s: float
+    transactions: int = 0
+
+
+def summary(rounds: Sequence[Measured]) -> dict[str, Any]:
+    """Return messages a second and their latencies over all rounds."""
+    latencies_ns = [latency_ns for each in rounds for latency_ns in each.latencies_ns]
+    return {
+        "messages_per_s": round(len(latencies_ns) / sum(each.elapsed_s for each in rounds)),
+        "latency_us": figures.summarize_us(latencies_ns),
+    }
+
+
+async def measure(send: Send, senders: int, seconds: float) -> Measured:
+    """Send for a while."""
     latencies_ns: list[int] = []
     begin = trio.current_time() + WARM_UP_S
     end = begin + seconds
@@ -141,14 +162,10 @@ async def measure(send: Send, senders: int, seconds: float) -> dict[str, Any]:
         for sender in range(senders):
             nursery.start_soon(keep_sending, sender)
     # Those that were under way at the end are counted, and the time that they took.
-    elapsed_s = trio.current_time() - begin
-    return {
-        "messages_per_s": round(len(latencies_ns) / elapsed_s),
-        "latency_us": figures.summarize_us(latencies_ns),
-    }
+    return Measured(latencies_ns, trio.current_time() - begin)
 
 
-async def measure_submitted(store: Store, senders: int, seconds: float) -> dict[str, Any]:
+async def measure_submitted(store: Store, senders: int, seconds: float) -> Measured:
     """Do the same as the gateway's handlers do: submit, and go on from the callback that runs after the commit."""
     latencies_ns: list[int] = []
     begin = trio.current_time() + WARM_UP_S
@@ -177,11 +194,7 @@ async def measure_submitted(store: Store, senders: int, seconds: float) -> dict[
     for sender in range(senders):
         send(sender, 0)
     await finished.wait()
-    elapsed_s = trio.current_time() - begin
-    return {
-        "messages_per_s": round(len(latencies_ns) / elapsed_s),
-        "latency_us": figures.summarize_us(latencies_ns),
-    }
+    return Measured(latencies_ns, trio.current_time() - begin)
 
 
 # --- where ----------------------------------------------------------------------------------------
@@ -219,25 +232,33 @@ async def opened(url: str, folder: Path, backend: str) -> AsyncGenerator[Store]:
 
 
 async def run_row(backend: str, senders: int, seconds: float, postgres: Any) -> dict[str, Any]:
-    """Measure all ways with so many senders; return a row as `document` describes it."""
+    """Measure all ways with so many senders, in turns; return a row as `document` describes it."""
+    grouped: list[Measured] = []
+    single: dict[int, list[Measured]] = {connections: [] for connections in CONNECTIONS[backend]}
+    for _ in range(ROUNDS):
+        grouped.append(await group_commit(backend, senders, seconds / ROUNDS, postgres))
+        for connections, rounds in single.items():
+            rounds.append(await one_by_one(backend, connections, senders, seconds / ROUNDS, postgres))
+    group = summary(grouped)
+    others = [{"connections": connections} | summary(rounds) for connections, rounds in single.items()]
+    for other in others:
+        other["ratio"] = round(group["messages_per_s"] / other["messages_per_s"], 1)
+    group["transactions"] = sum(each.transactions for each in grouped)
+    return {"store": backend, "senders": senders, "group": group, "one_by_one": others}
+
+
+async def group_commit(backend: str, senders: int, seconds: float, postgres: Any) -> Measured:
+    """Measure livechat's store."""
     with tempfile.TemporaryDirectory(prefix="livechat-benchmark-") as folder:
         url, _, _ = new_database(backend, Path(folder), postgres)
         async with opened(url, Path(folder), backend) as store:
             await prepare(store, senders)
             before = store.statistics().batches
-            group = await measure_submitted(store, senders, seconds)
-            group["transactions"] = store.statistics().batches - before
-    others = []
-    for connections in CONNECTIONS[backend]:
-        measured = await one_by_one(backend, connections, senders, seconds, postgres)
-        measured["ratio"] = round(group["messages_per_s"] / measured["messages_per_s"], 1)
-        others.append(measured)
-    return {"store": backend, "senders": senders, "group": group, "one_by_one": others}
+            measured = await measure_submitted(store, senders, seconds)
+            return attrs.evolve(measured, transactions=store.statistics().batches - before)
 
 
-async def one_by_one(
-    backend: str, connections: int, senders: int, seconds: float, postgres: Any
-) -> dict[str, Any]:
+async def one_by_one(backend: str, connections: int, senders: int, seconds: float, postgres: Any) -> Measured:
     """Measure one transaction for each message."""
     with tempfile.TemporaryDirectory(prefix="livechat-benchmark-") as folder:
         url, connect, mark = new_database(backend, Path(folder), postgres)
@@ -245,7 +266,7 @@ async def one_by_one(
             await prepare(store, senders)
         plain = OneByOne(connect, connections, mark)
         try:
-            return {"connections": connections} | await measure(plain.send, senders, seconds)
+            return await measure(plain.send, senders, seconds)
         finally:
             plain.close()
 
