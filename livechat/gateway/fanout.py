@@ -85,7 +85,9 @@ class FanOut:
             assert notice.facts is not None
             self._admit(event, notice.facts)
         # Who leaves, or loses the channel, is told as well: so the recipients are named before the hubs follow.
-        recipients = node.channels.recipients(event.channel_id, self._origin(notice))
+        origin = self._origin(notice)
+        recipients = node.channels.recipients(event.channel_id, origin)
+        concerned = self._concerned(event, origin)
         mark = None if event.seq is None else (event.channel_id, event.seq)
         packet = Outgoing(Op.CHANNEL_EVENT, event, mark=mark, key=_key_of(event))
         if event.event == "leave":
@@ -101,6 +103,21 @@ class FanOut:
             if event.seq is not None:
                 channel.last_seq = event.seq
         self._send(recipients, packet)
+        if concerned:
+            # Without the mark: these sessions follow no sequence of this channel.
+            self._send(concerned, Outgoing(Op.CHANNEL_EVENT, event))
+
+    def _concerned(self, event: ChannelEvent, origin: Session | None) -> list[Session]:
+        """Return who is unsubscribed and yet must learn that a membership or the channel has ended."""
+        channel = self._node.channels.get(event.channel_id)
+        if channel is None or event.event not in ("leave", "delete"):
+            return []
+        everybody = event.event == "delete"
+        return [
+            session
+            for session in channel.unsubscribed
+            if session is not origin and (everybody or session.user_id == event.member.user_id)
+        ]
 
     def _keep_for_parked(self, channel_id: ChannelId, packet: Outgoing) -> None:
         channel = self._node.channels.get(channel_id)

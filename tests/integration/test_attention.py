@@ -179,8 +179,27 @@ async def test_a_join_subscribes_as_well_and_so_does_joining_again(tmp_path: Pat
         await bob.ack(LEAVE, X)
         await bob.ack(JOIN, X)
         await alice.say("x", "six")
-        assert (await bob_too.expect(CHANNEL_EVENT))["event"] == "join"
+        assert [(await bob_too.expect(CHANNEL_EVENT))["event"] for _ in range(2)] == ["leave", "join"]
         assert (await bob_too.expect(MESSAGE_EVENT))["seq"] == 6
+
+
+async def test_an_unsubscribed_session_learns_that_its_membership_or_the_channel_has_ended(tmp_path: Path) -> None:
+    async with (
+        alice_and_bob(tmp_path) as (server, alice, bob),
+        identified(server, "carol") as carol,
+    ):
+        await carol.ack(JOIN, X)
+        await bob.expect(CHANNEL_EVENT)
+        for client, channel in ((bob, X), (bob, Y), (carol, X)):
+            await client.ack(UNSUBSCRIBE, channel)
+        await alice.ack(MEMBER_REMOVE, {**X, "user_id": "bob"})
+        left = await bob.expect(CHANNEL_EVENT)
+        assert (left["event"], left["channel_id"], left["actor_id"]) == ("leave", "x", "alice")
+        await alice.ack(DELETE, Y)
+        deleted = await bob.expect(CHANNEL_EVENT)
+        assert (deleted["event"], deleted["channel_id"]) == ("delete", "y")
+        # Others' leaving is still nothing to her.
+        await carol.expect_silence()
 
 
 async def test_a_new_session_hears_all_channels_whatever_another_one_unsubscribed(tmp_path: Path) -> None:
