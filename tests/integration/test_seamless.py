@@ -66,6 +66,8 @@ class Listener:
         elif is_mine and event == "join":
             assert self.last.get(channel_id, MUTED) == MUTED, "a join of who is in already"
             self.last[channel_id] = d["seq"]
+        elif is_mine and self.last[channel_id] == MUTED:
+            del self.last[channel_id]
         else:
             self.heard += 1
             assert d["seq"] == self.last[channel_id] + 1, (packet, self.last)
@@ -78,7 +80,7 @@ class Listener:
         for channel_id in NAMES:
             state, last = done["channels"].get(channel_id), self.last.get(channel_id)
             if last == MUTED:
-                # A session that does not listen is told of no leave either.
+                # Of what a session does not listen to no leave is kept for it.
                 if state is None:
                     del self.last[channel_id]
             elif last is None:
