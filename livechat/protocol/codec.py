@@ -215,9 +215,13 @@ def unstructure(payload: Any) -> Any:
     return _out.unstructure(payload)
 
 
-def envelope(op: int, payload: Any, request_id: RequestId | None = None) -> dict[str, Any]:
+def envelope(
+    op: int, payload: Any, request_id: RequestId | None = None, trace: str | None = None
+) -> dict[str, Any]:
     """Build a packet of plain values, ready for `Codec.encode`."""
     packet: dict[str, Any] = {"op": int(op), "d": None if payload is None else _out.unstructure(payload)}
     if request_id is not None:
         packet["id"] = request_id
+    if trace is not None:
+        packet["trace"] = trace
     return packet

@@ -15,6 +15,7 @@ from livechat.protocol.types import (
     AnnouncementId,
     ChannelId,
     ChannelMode,
+    JobId,
     MessageId,
     MessageType,
     PresenceStatus,
@@ -129,6 +130,18 @@ class ResumedChannel:
 
 
 @attrs.frozen
+class ResumedJob:
+    """What RESUME did for one job."""
+
+    replayed: int
+    """Events sent before RESUMED."""
+    event_seq: int
+    """The job's last event; the next one is this one plus 1."""
+    recovered: bool
+    """False: something is missing that can't be replayed, or the user has no such job."""
+
+
+@attrs.frozen
 class Resumed:
     """Op 6, the answer to RESUME; the replayed events come before it."""
 
@@ -136,6 +149,8 @@ class Resumed:
     channels: dict[ChannelId, ResumedChannel]
     presence: dict[UserId, PresenceStatus]
     announcements: list[Announcement]
+    jobs: dict[JobId, ResumedJob] = attrs.field(factory=dict)
+    """The jobs that the client named, and those of which it missed something."""
 
 
 @attrs.frozen
@@ -241,7 +256,7 @@ class Notification:
     """Op 106: something that concerns the user, wherever the user looks."""
 
     kind: str
-    """`mention`, `invite`, …"""
+    """`mention`, `invite`, `token_expiring`, …"""
     channel_id: ChannelId | None = None
     message_id: MessageId | None = None
     seq: int | None = None
@@ -249,6 +264,10 @@ class Notification:
     """Who caused it."""
     preview: str | None = None
     """The beginning of the message."""
+    expires_at: int | None = None
+    """When the token ends; with `token_expiring`."""
+    expires_in_ms: int | None = None
+    """How long that is from now; with `token_expiring`."""
 
 
 @attrs.frozen

@@ -53,6 +53,7 @@ class Op(IntEnum):
     NOTIFICATION = 106
     ANNOUNCEMENT = 107
     SETTINGS_EVENT = 108
+    JOB_EVENT = 120
 
     ACK = 200
     ERROR = 201
@@ -93,7 +94,7 @@ class CloseCode(IntEnum):
     AUTHENTICATION_FAILED = 4501
     """The third refused IDENTIFY on one connection."""
     TOKEN_EXPIRED = 4502
-    """The token ended and was not renewed by another IDENTIFY."""
+    """The token ended and was not renewed by another IDENTIFY, or was revoked."""
     PROTOCOL_ABUSE = 4503
     """Twenty packets within ten seconds did not parse, or a message came in too many fragments."""
     RATE_ABUSE = 4504
@@ -102,6 +103,8 @@ class CloseCode(IntEnum):
     """Another connection resumed the session."""
     IDENTIFY_TIMEOUT = 4506
     """Neither IDENTIFY nor RESUME came in time."""
+    BANNED = 4507
+    """An operator has ended all sessions of the user."""
 
 
 CLOSE_REASONS: dict[int, str] = {
@@ -118,6 +121,7 @@ CLOSE_REASONS: dict[int, str] = {
     CloseCode.RATE_ABUSE: "too many requests",
     CloseCode.TAKEN_OVER: "session taken over",
     CloseCode.IDENTIFY_TIMEOUT: "no identify in time",
+    CloseCode.BANNED: "banned",
 }
 
 

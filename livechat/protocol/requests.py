@@ -6,7 +6,8 @@ A class whose values do not fit raises `ValueError` whose text begins with the f
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal
 
 import attrs
 
@@ -15,6 +16,7 @@ from livechat.protocol.types import (
     ChannelId,
     ChannelMode,
     Frequency,
+    JobId,
     PresenceStatus,
     SessionId,
     Ssrc,
@@ -31,6 +33,8 @@ LIST_LIMIT_MAX: Final = 200
 HISTORY_LIMIT_MAX: Final = 100
 CHANNELS_MAX: Final = 10_000
 """Channels that one RESUME or SYNC may name."""
+JOBS_MAX: Final = 1000
+"""Jobs that one RESUME or IDENTIFY may name."""
 SETTINGS_BYTES_MAX: Final = 16_384
 """All of a user's settings, as JSON in UTF-8 without white space."""
 SETTINGS_LEVELS_MAX: Final = 32
@@ -61,6 +65,8 @@ class Identify:
     status: PresenceStatus = "ONLINE"
     presence_batches: bool = False
     """The client reads PRESENCE_EVENTs that carry many users at once, in `users`."""
+    jobs: dict[JobId, int] | None = attrs.field(default=None, validator=seqs(JOBS_MAX, "jobs"))
+    """Jobs of the user whose later events are to follow READY, each with the last `event_seq` that was seen."""
 
 
 @attrs.frozen
@@ -73,6 +79,8 @@ class Resume:
     """What the client has seen of each channel; left out: from where the session's own egress stood."""
     presence_batches: bool = False
     """As in IDENTIFY."""
+    jobs: dict[JobId, int] | None = attrs.field(default=None, validator=seqs(JOBS_MAX, "jobs"))
+    """The last `event_seq` that the client has seen of each job; left out: as with the channels."""
 
 
 @attrs.frozen
@@ -214,6 +222,13 @@ class History:
     before_seq: int | None = attrs.field(default=None, validator=_SEQ)
     after_seq: int | None = attrs.field(default=None, validator=_SEQ)
     limit: int = attrs.field(default=20, validator=between(1, HISTORY_LIMIT_MAX))
+
+    json_schema: ClassVar[Mapping[str, Any]] = {
+        "not": {
+            "required": ["before_seq", "after_seq"],
+            "properties": {"before_seq": {"type": "integer"}, "after_seq": {"type": "integer"}},
+        }
+    }
 
     def __attrs_post_init__(self) -> None:
         if self.before_seq is not None and self.after_seq is not None:

@@ -19,6 +19,7 @@ from livechat.protocol.types import (
     ID_PATTERN,
     ChannelId,
     Frequency,
+    JobId,
     SessionId,
     Ssrc,
     UserId,
@@ -40,13 +41,13 @@ def make_converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook(str, _strict_str)
     converter.register_structure_hook(int, _strict_int)
     converter.register_structure_hook(bool, _strict_bool)
-    for identifier in (UserId, ChannelId, SessionId):
+    for identifier in (UserId, ChannelId, SessionId, JobId):
         converter.register_structure_hook(identifier, _strict_id)
     converter.register_structure_hook(Ssrc, _strict_int)
     converter.register_structure_hook(Frequency, _strict_frequency)
     converter.register_structure_hook_factory(_is_literal, _strict_literal)
     converter.register_structure_hook_factory(attrs.has, _object_hooks(converter, detailed=detailed))
-    converter.register_structure_hook_factory(_is_tuple, _list_hooks(converter))
+    converter.register_structure_hook_factory(_is_list, _list_hooks(converter))
     converter.register_structure_hook_factory(_is_dict, _map_hooks(converter))
     return converter
 
@@ -95,9 +96,10 @@ def _object_hooks(converter: Converter, *, detailed: bool) -> Callable[[Any], _H
 
 
 def _list_hooks(converter: Converter) -> Callable[[Any], _Hook]:
-    """Read tuples from lists, up to the first entry that does not fit: to explain thousands takes a second."""
+    """Read tuples and lists, up to the first entry that does not fit: to explain thousands takes a second."""
 
     def hook_for(cls: Any) -> _Hook:
+        kind: Callable[[list[Any]], Any] = get_origin(cls)
         item = get_args(cls)[0]
         hook = converter.get_structure_hook(item)
 
@@ -110,7 +112,7 @@ def _list_hooks(converter: Converter) -> Callable[[Any], _Hook]:
                     taken.append(hook(entry, item))
                 except _MISFITS as exc:
                     raise _Inside(index) from exc
-            return tuple(taken)
+            return kind(taken)
 
         return structure
 
@@ -197,9 +199,9 @@ def _is_literal(cls: Any) -> bool:
     return origin is Literal
 
 
-def _is_tuple(cls: Any) -> bool:
+def _is_list(cls: Any) -> bool:
     origin: object = get_origin(cls)
-    return origin is tuple
+    return origin is tuple or origin is list
 
 
 def _is_dict(cls: Any) -> bool:

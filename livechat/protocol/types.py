@@ -13,6 +13,8 @@ ChannelId = NewType("ChannelId", str)
 SessionId = NewType("SessionId", str)
 MessageId = NewType("MessageId", str)
 AnnouncementId = NewType("AnnouncementId", str)
+JobId = NewType("JobId", str)
+FileId = NewType("FileId", str)
 Ssrc = NewType("Ssrc", int)
 
 Frequency = NewType("Frequency", str)
@@ -27,6 +29,7 @@ Role = Literal["owner", "moderator", "member"]
 PresenceStatus = Literal["ONLINE", "AWAY", "OFFLINE"]
 Severity = Literal["info", "warning", "critical"]
 MessageType = Literal["TEXT", "FILE", "IMAGE", "SYSTEM"]
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Address = tuple[str, int]
 """A UDP address: (IP literal, port)."""
 

@@ -1,4 +1,4 @@
-"""Owns the checks of what a request's fields may hold, beyond their types.
+"""Owns the checks of what a request's fields may hold, beyond their types, and says each in words of JSON Schema.
 
 It must not know any request. A check raises `ValueError` whose text begins with the field's name.
 """
@@ -6,9 +6,9 @@ It must not know any request. A check raises `ValueError` whose text begins with
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -18,42 +18,36 @@ SEQ_MAX: Final = 2**63 - 1
 INT_END: Final = 2**63
 """Integers within JSON lie between this one and its negative: 64 bits, as in every database."""
 
-Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+_SIZES: Final = {"string": "Length", "array": "Items", "object": "Properties"}
+"""How JSON Schema ends the names of keywords that bound the size of a type."""
+
+
+@runtime_checkable
+class Validator(Protocol):
+    """What attrs calls with each new value of a field, and what the value may be in words of JSON Schema."""
+
+    def __call__(self, instance: object, attribute: attrs.Attribute[Any], value: Any, /) -> None:
+        """Raise ValueError if the value does not fit; None, of a field that may be left out, always does."""
+        ...
+
+    def keywords(self, kind: str) -> dict[str, Any]:
+        """Return what the schema of a field says beside its type, which is `kind`, as far as it can be said."""
+        ...
 
 
 def length(least: int, most: int) -> Validator:
     """Check the length of a text, list or map; None is left alone."""
-
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not least <= len(value) <= most:
-            raise ValueError(f"{attribute.name}: expected {least} to {most} in length, got {len(value)}")
-
-    return check
+    return _Length(least, most)
 
 
 def between(least: int, most: int) -> Validator:
     """Check a number; None is left alone."""
-
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not least <= value <= most:
-            raise ValueError(f"{attribute.name}: expected {least} to {most}, got {value}")
-
-    return check
+    return _Between(least, most)
 
 
-def seqs(channels_max: int) -> Validator:
-    """Check a map of channel ids to `seq`s; None is left alone."""
-
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is None:
-            return
-        if len(value) > channels_max:
-            raise ValueError(f"{attribute.name}: expected at most {channels_max} channels, got {len(value)}")
-        for channel_id, seq in value.items():
-            if not 0 <= seq <= SEQ_MAX:
-                raise ValueError(f"{attribute.name}[{channel_id}]: expected 0 to {SEQ_MAX}, got {seq}")
-
-    return check
+def seqs(most: int, of: str = "channels") -> Validator:
+    """Check a map of at most so many ids to `seq`s; None is left alone."""
+    return _Seqs(most, of)
 
 
 def json_object(bytes_max: int, levels_max: int) -> Validator:
@@ -63,16 +57,74 @@ def json_object(bytes_max: int, levels_max: int) -> Validator:
         bytes_max: as `json_bytes` counts.
         levels_max: objects and lists within each other, the outermost included.
     """
+    return _JsonObject(bytes_max, levels_max)
 
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+
+@attrs.frozen
+class _Length:
+    least: int
+    most: int
+
+    def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not self.least <= len(value) <= self.most:
+            raise ValueError(f"{attribute.name}: expected {self.least} to {self.most} in length, got {len(value)}")
+
+    def keywords(self, kind: str) -> dict[str, Any]:
+        ending = _SIZES[kind]
+        least = {f"min{ending}": self.least} if self.least else {}
+        return {**least, f"max{ending}": self.most}
+
+
+@attrs.frozen
+class _Between:
+    least: int
+    most: int
+
+    def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not self.least <= value <= self.most:
+            raise ValueError(f"{attribute.name}: expected {self.least} to {self.most}, got {value}")
+
+    def keywords(self, _kind: str) -> dict[str, Any]:
+        return {"minimum": self.least, "maximum": self.most}
+
+
+@attrs.frozen
+class _Seqs:
+    most: int
+    of: str
+
+    def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None:
+            return
+        if len(value) > self.most:
+            raise ValueError(f"{attribute.name}: expected at most {self.most} {self.of}, got {len(value)}")
+        for key, seq in value.items():
+            if not 0 <= seq <= SEQ_MAX:
+                raise ValueError(f"{attribute.name}[{key}]: expected 0 to {SEQ_MAX}, got {seq}")
+
+    def keywords(self, _kind: str) -> dict[str, Any]:
+        return {
+            "maxProperties": self.most,
+            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": SEQ_MAX},
+        }
+
+
+@attrs.frozen
+class _JsonObject:
+    bytes_max: int
+    levels_max: int
+
+    def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         # First, as it stops early: only what is found to be small and flat is serialized.
-        problem = _json_problem(value, bytes_max, levels_max)
-        if problem is None and (size := json_bytes(value)) > bytes_max:
-            problem = f"{_expected_bytes(bytes_max)}, got {size}"
+        problem = json_problem(value, self.bytes_max, self.levels_max)
+        if problem is None and (size := json_bytes(value)) > self.bytes_max:
+            problem = f"{_expected_bytes(self.bytes_max)}, got {size}"
         if problem is not None:
             raise ValueError(f"{attribute.name}: {problem}")
 
-    return check
+    def keywords(self, _kind: str) -> dict[str, Any]:
+        # Neither bytes nor levels can be said; a member takes six bytes at least, as in `"a":1,`.
+        return {"maxProperties": self.bytes_max // 6}
 
 
 def json_bytes(value: object) -> int:
@@ -84,8 +136,11 @@ def _expected_bytes(bytes_max: int) -> str:
     return f"expected at most {bytes_max} bytes of JSON"
 
 
-def _json_problem(value: object, bytes_max: int, levels_max: int) -> str | None:
-    """Look at a value and all within it, level by level: neither depth nor number can be abused."""
+def json_problem(value: object, bytes_max: int, levels_max: int) -> str | None:
+    """Say what keeps a value from being JSON that each codec and store can hold; None: nothing, but its size.
+
+    It looks at the value and all within it, level by level: neither depth nor number can be abused.
+    """
     level = [value]
     seen = 1
     for _ in range(levels_max + 1):

@@ -9,11 +9,12 @@ import attrs
 import msgpack
 import pytest
 
-from livechat.protocol import events
+from livechat.protocol import events, jobs
+from livechat.protocol.catalog import ACK_DATA
 from livechat.protocol.codec import CODECS, Packet, decode_untrusted, envelope, unstructure
 from livechat.protocol.opcodes import Op
 from livechat.protocol.types import Ssrc
-from tests.support.sent import ACK_DATA, ACKS, PACKETS, SENT
+from tests.support.sent import ACKS, PACKETS, SENT
 
 # --- the fields of the protocol, section 2 -----------------------------------------------------------
 
@@ -29,7 +30,8 @@ FIELDS: dict[type[Any], str] = {
     events.Announcement: "announcement_id title body url? image_url? severity created_at expires_at?",
     events.Ready: "session_id user_id node_id expires_at? channels announcements presence settings",
     events.ResumedChannel: "replayed last_seq read_seq unread recovered active_members",
-    events.Resumed: "session_id channels presence announcements",
+    events.ResumedJob: "replayed event_seq recovered",
+    events.Resumed: "session_id channels presence announcements jobs?",
     events.Reconnect: "delay_ms reason",
     events.InvalidSession: "reason",
     events.Member: "user_id ssrc",
@@ -40,8 +42,10 @@ FIELDS: dict[type[Any], str] = {
     events.PresenceBatch: "users",
     events.TypingEvent: "channel_id user_id typing",
     events.UnreadEvent: "channel_id unread read_seq last_seq",
-    events.Notification: "kind channel_id? message_id? seq? user_id? preview?",
+    events.Notification: "kind channel_id? message_id? seq? user_id? preview? expires_at? expires_in_ms?",
     events.SettingsEvent: "settings",
+    jobs.JobError: "code reason",
+    jobs.JobEvent: "job_id kind state progress event_seq partial? result? error?",
     events.Ack: "op data",
     events.Error: "code reason op? action? retryable retry_after_ms? nonce?",
     events.ChannelCreated: "channel_id channel_name mode durable capacity",
@@ -70,7 +74,9 @@ FIELDS: dict[type[Any], str] = {
 
 
 def test_every_class_has_the_fields_of_the_protocol() -> None:
-    classes = {cls for _, cls in inspect.getmembers(events, attrs.has) if cls.__module__ == events.__name__}
+    modules = (events, jobs)
+    found = [cls for module in modules for _, cls in inspect.getmembers(module, attrs.has)]
+    classes = {cls for cls in found if cls.__module__ in {module.__name__ for module in modules}}
     assert classes == set(FIELDS)
     for cls in classes:
         fields = {

@@ -10,9 +10,10 @@ import pytest
 from livechat.error import LiveError, NotPersisted, ProtocolError, RateLimited, ShuttingDown
 from livechat.protocol.codec import JSON, MSGPACK, Codec
 from livechat.protocol.events import ChannelRef, InvalidSession
+from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing, ack, error
-from livechat.protocol.types import ChannelId
+from livechat.protocol.types import ChannelId, JobId
 
 
 class CountingCodec:
@@ -42,6 +43,15 @@ def test_a_packet_is_encoded_once_per_codec_however_many_receive_it() -> None:
     frames = {id(packet.frame(codec)) for _ in range(100) for codec in codecs}
     assert [codec.encoded for codec in codecs] == [1, 1]
     assert len(frames) == 2
+
+
+def test_what_carries_bytes_is_a_binary_frame_of_msgpack_for_every_client() -> None:
+    event = JobEvent(JobId("job_1"), "speak", "running", 0.5, 3, partial=b"\x00\xff")
+    packet = Outgoing(Op.JOB_EVENT, event, has_bytes=True)
+    frame = packet.frame(JSON)
+    assert frame is packet.frame(MSGPACK)
+    assert frame[0] == 0x82
+    assert msgpack.unpackb(frame[2:])["d"]["partial"] == b"\x00\xff"
 
 
 def test_nothing_is_encoded_before_somebody_receives_it() -> None:

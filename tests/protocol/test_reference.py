@@ -10,16 +10,22 @@ import attrs
 import pytest
 
 from livechat import error
-from livechat.error import LiveError
+from livechat.error import InvalidToken, LiveError
 from livechat.handlers.limits import ChatLimits
+from livechat.http.app import all_endpoints
+from livechat.limits.settings import AddressLimits
 from livechat.protocol import events, requests
+from livechat.protocol.catalog import ACK_DATA
 from livechat.protocol.codec import Packet, request_untrusted
+from livechat.protocol.jobs import TRANSITIONS
 from livechat.protocol.opcodes import CloseCode, Op, ends_session
-from livechat.protocol.requests import REQUESTS
+from livechat.protocol.requests import REQUESTS, TOKEN_LENGTH_MAX
 from livechat.protocol.types import ID_LENGTH_MAX
 from livechat.store.permissions import REFUSALS, Deed, Standing
+from livechat.tokens.claims import SCOPES, read_claims
+from livechat.tokens.settings import ALGORITHMS, AuthSettings
 from tests.support.reference import TEXT, check, fields, table
-from tests.support.sent import ACK_DATA, SENT
+from tests.support.sent import SENT
 
 STRUCTURES = dict(table("structure", "fields"))
 SPECIAL_ANSWERS = {
@@ -110,6 +116,7 @@ def test_a_list_of_fields_that_is_wrong_is_found_out() -> None:
         ("limit", requests.HISTORY_LIMIT_MAX),
         ("limit", requests.LIST_LIMIT_MAX),
         ("channels", requests.CHANNELS_MAX),
+        ("jobs", requests.JOBS_MAX),
         ("text", requests.STATUS_TEXT_MAX),
         ("settings", requests.SETTINGS_BYTES_MAX),
         ("settings", requests.SETTINGS_LEVELS_MAX),
@@ -130,7 +137,7 @@ def test_the_length_of_ids_is_the_one_of_the_code() -> None:
     assert f"are 1-{ID_LENGTH_MAX} letters and digits" in TEXT
 
 
-# --- errors, close codes, who may ----------------------------------------------------------------------
+# --- errors and close codes ----------------------------------------------------------------------------
 
 
 def test_every_error_is_there_and_may_be_retried_where_the_code_says_so() -> None:
@@ -146,6 +153,55 @@ def test_every_close_code_of_ours_is_there_with_what_becomes_of_the_session() ->
     for code, _, session in rows:
         assert (session == "ended") is ends_session(int(code), by_peer=False)
 
+
+def test_the_states_of_jobs_are_those_of_the_code() -> None:
+    documented = {
+        state.strip("`"): set(re.findall(r"`(\w+)`", following))
+        for state, _, following in table("state", "means", "may become")
+    }
+    assert documented == {
+        state: {following for following in steps.values() if following != state}
+        for state, steps in TRANSITIONS.items()
+    }
+
+
+# --- tokens ----------------------------------------------------------------------------------------------
+
+
+def test_the_algorithms_and_scopes_of_tokens_are_those_of_the_code() -> None:
+    assert [alg for alg, _ in table("alg", "key")] == list(ALGORITHMS)
+    assert [scope for scope, _ in table("scope", "good for")] == list(SCOPES)
+    assert f"at most {TOKEN_LENGTH_MAX} characters and says nothing twice" in TEXT.replace("\n", " ")
+
+
+class Asked(dict[str, Any]):
+    """Claims that note which of them are asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.names: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_the_claims_of_tokens_are_those_that_are_read() -> None:
+    claims = Asked(sub="alice", exp=2, iss="i", aud="a")
+    settings = AuthSettings(issuer="i", audience="a")
+    read_claims(claims, settings, 1000, 0)
+    assert {claim for claim, _, _ in table("claim", "holds", "meaning")} == claims.names
+    for claim, _, meaning in table("claim", "holds", "meaning"):
+        if meaning.endswith("required"):
+            with pytest.raises(InvalidToken, match=claim):
+                read_claims({name: claims[name] for name in claims if name != claim}, settings, 1000, 0)
+
+
+# --- who may -------------------------------------------------------------------------------------------
 
 COLUMNS = {
     "owner": Standing.OWNER,
@@ -181,6 +237,33 @@ def test_who_may_do_what_is_what_the_store_enforces() -> None:
         deed: {who: "✓" if refusal is None else str(refusal.code) for who, refusal in row.items()}
         for deed, row in REFUSALS.items()
     }
+
+
+# --- HTTP ----------------------------------------------------------------------------------------------
+
+WHO = {"public": "anybody", "send": "user or publish"}
+
+
+def test_every_endpoint_is_there_with_who_may_call_it_and_what_it_does() -> None:
+    assert [tuple(row) for row in table("method and path", "for", "does")] == [
+        (
+            f"{endpoint.method} {endpoint.path}",
+            WHO.get(endpoint.access, endpoint.access),
+            endpoint.summary[0].lower() + endpoint.summary[1:],
+        )
+        for endpoint in all_endpoints()
+    ]
+
+
+# --- limits --------------------------------------------------------------------------------------------
+
+
+def test_the_limits_of_an_address_are_those_of_the_code() -> None:
+    limits = AddressLimits()
+    told = " ".join(TEXT.split())
+    assert f"may connect {limits.connects_per_min // 60} times a second" in told
+    assert f"after a burst of {limits.connects_burst}, and hold {limits.connections} connections" in told
+    assert f"After {limits.failures_burst} tokens that are no good" in told
 
 
 # --- the session ---------------------------------------------------------------------------------------

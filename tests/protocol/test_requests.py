@@ -84,8 +84,26 @@ def seq_or_none(op: Op, path: str, *, excludes: str | None = None) -> Field:
     return attrs.evolve(integer(op, path, *SEQ), excludes=excludes)
 
 
+def job_positions(op: Op) -> list[Field]:
+    return [
+        Field(
+            op,
+            "jobs",
+            ({}, {"job_1": 0, "号": 2**63 - 1}, {f"j{number}": 0 for number in range(1000)}),
+            (
+                *NOT_OBJECT,
+                *({key: 1} for key in NOT_ID if isinstance(key, str | int)),
+                {f"j{number}": 0 for number in range(1001)},
+            ),
+        ),
+        Field(op, "jobs[job_1]", SEQ, (*NOT_INT, None, -1, 2**63, 10**400), required=None),
+    ]
+
+
 U32 = (0, 2**32 - 1)
 FIELDS = [
+    *job_positions(Op.IDENTIFY),
+    *job_positions(Op.RESUME),
     text(Op.IDENTIFY, "token", 0, 8192, required=True),
     identifier(Op.IDENTIFY, "user_id", required=False),
     integer(Op.IDENTIFY, "priority", 0, 2**31 - 1),
@@ -351,7 +369,8 @@ def test_unknown_fields_are_ignored_on_every_level(op: int) -> None:
         if isinstance(value, list):
             return [with_more(item) for item in value]
         if isinstance(value, dict) and value is not payload.get("settings"):
-            more = {} if value is payload.get("channels") else {"x-new": {"deep": [None]}}
+            is_map = value is payload.get("channels") or value is payload.get("jobs")
+            more = {} if is_map else {"x-new": {"deep": [None]}}
             return {key: with_more(item) for key, item in value.items()} | more
         return value
 

@@ -32,6 +32,7 @@ class Tree:
     by_channel: dict[ChannelId, Leaf] = attrs.field(factory=dict)
     by_name: dict[str, dict[str, int]] = attrs.field(factory=dict)
     anything: dict[str, Any] = attrs.field(factory=dict)
+    words: list[str] = attrs.field(factory=list)
 
 
 NOT_ID = "expected 1 to 64 letters, digits or _ . : @ -"
@@ -48,6 +49,8 @@ NOT_ID = "expected 1 to 64 letters, digits or _ . : @ -"
         ({"leaves": ()}, "leaves: expected a list"),
         ({"leaves": [{"number": 1}, {"number": 1, "name": 5}]}, "leaves[1].name: expected a string"),
         ({"leaves": [{"number": 1}, {"number": -1}]}, "leaves[1].number: expected 0 or more, got -1"),
+        ({"words": "word"}, "words: expected a list"),
+        ({"words": ["a", 5]}, "words[1]: expected a string"),
         ({"rows": [[1], [2, 3, None]]}, "rows[1][2]: expected an integer"),
         ({"by_channel": []}, "by_channel: expected an object"),
         ({"by_channel": {"a.b": {"number": -1}}}, "by_channel[a.b].number: expected 0 or more, got -1"),
