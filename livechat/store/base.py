@@ -16,6 +16,7 @@ import trio
 from livechat.error import LiveError
 from livechat.store.operations import Operation
 from livechat.store.queries import Query
+from livechat.telemetry.histogram import Histogram
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -65,6 +66,8 @@ class StoreStatistics:
     commit_latency_max_s: float
     queue_depth: int
     """Operations that wait for a transaction."""
+    commit_latency: Histogram = attrs.field(factory=Histogram, eq=False, repr=False)
+    """Of all transactions, as `commit_latency_last_s`."""
 
 
 class Store(Protocol):
@@ -73,10 +76,10 @@ class Store(Protocol):
     def submit(self, operation: Operation[T], done: Done[T]) -> None:
         """Queue an operation; `done` gets its outcome after the commit. Never blocks.
 
-        `done` is called exactly once, at the latest at the store's deadline (5 s by default) and at the earliest
-        before this returns, though never while another `done` runs. Only after
-        `NotPersisted` with the action RETRY is it called once more, with the value and `late=True`, if the
-        commit in question proves good.
+        `done` belongs to the trace of whoever submits (`livechat.telemetry.trace`). It is called exactly once, at
+        the latest at the store's deadline (5 s by default) and at the earliest before this returns, though never
+        while another `done` runs. Only after `NotPersisted` with the action RETRY is it called once more, with the
+        value and `late=True`, if the commit in question proves good.
 
         Raises:
             Overloaded: too many operations wait.

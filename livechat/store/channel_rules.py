@@ -8,6 +8,7 @@ from __future__ import annotations
 from livechat.error import AlreadyInChannel, ChannelExists, Forbidden, NotInChannel
 from livechat.store.operations import (
     AddMember,
+    CheckMember,
     CreateChannel,
     DeleteChannel,
     GetChannel,
@@ -151,6 +152,11 @@ class ChannelRules(Rules):
         cause = "ban" if operation.ban else "remove"
         message = self.dismiss(channel, member, operation.now_ms, operation.message_id, operation.actor_id, cause)
         return Removed(channel.row(), message)
+
+    def check_member(self, operation: CheckMember) -> int:
+        """See `CheckMember`."""
+        channel, _ = self.allowed(Deed.HISTORY, operation.channel_id, operation.user_id, admin=operation.admin)
+        return channel.channel_key
 
     def list_members(self, operation: ListMembers) -> MemberPage:
         """See `ListMembers`."""

@@ -17,6 +17,7 @@ from livechat.store.message_rules import MessageRules
 from livechat.store.operations import (
     AddMember,
     ChangeSettings,
+    CheckMember,
     CreateAnnouncement,
     CreateChannel,
     CreateMessage,
@@ -69,6 +70,7 @@ class Executor:
             AddMember: channels.add_member,
             RemoveMember: channels.remove_member,
             ListMembers: channels.list_members,
+            CheckMember: channels.check_member,
             CreateMessage: messages.create,
             MarkRead: messages.mark_read,
             LoadUser: users.load,

@@ -20,6 +20,7 @@ import trio
 from livechat.error import BackendUnavailable, LiveError, NotPersisted, Overloaded, ShuttingDown
 from livechat.store.base import Done, Outcome, StoreStatistics
 from livechat.store.executor import Prune
+from livechat.store.failures import reason_of
 from livechat.store.handover import (
     Entry,
     EntryState,
@@ -30,6 +31,9 @@ from livechat.store.handover import (
 from livechat.store.operations import CreateMessage, DeleteChannel, Operation
 from livechat.store.queries import Query
 from livechat.store.writer import Backend, Writer
+from livechat.telemetry.histogram import Histogram
+from livechat.telemetry.instruments import find_spans
+from livechat.telemetry.trace import in_trace
 
 T = TypeVar("T")
 
@@ -119,6 +123,8 @@ class GroupCommit:
         self._callback_failures = 0
         self._commit_latency_last_s = 0.0
         self._commit_latency_max_s = 0.0
+        self._commit_latency = Histogram()
+        self._spans = find_spans()
 
     # --- the port ---------------------------------------------------------------------------------
 
@@ -128,7 +134,10 @@ class GroupCommit:
             raise ShuttingDown("the store is closing")
         if len(self._gathering) >= self._queue_max:
             raise Overloaded(f"{self._queue_max} operations wait for the store already")
-        self._queue(Entry(operation, done, time.monotonic() + self._timeout_s))
+        entry = Entry(operation, in_trace(done), time.monotonic() + self._timeout_s)
+        if self._spans is not None:
+            entry.cause = self._spans.cause()
+        self._queue(entry)
 
     async def fetch(self, query: Query[T]) -> T:
         """Answer a query in a thread; see `Store.fetch`."""
@@ -149,8 +158,7 @@ class GroupCommit:
             if not self._unreadable:
                 # Once, not with every query: they go on failing as fast as they come.
                 self._unreadable = True
-                reason = " ".join(str(error).split())
-                _log.error("store.query_failed", query=type(query).__name__, error=reason)
+                _log.error("store.query_failed", query=type(query).__name__, error=reason_of(error))
             raise BackendUnavailable("the store can't be read") from error
         self._unreadable = False
         return cast(T, answer)
@@ -166,6 +174,7 @@ class GroupCommit:
             commit_latency_last_s=self._commit_latency_last_s,
             commit_latency_max_s=self._commit_latency_max_s,
             queue_depth=len(self._gathering),
+            commit_latency=self._commit_latency,
         )
 
     # --- life -------------------------------------------------------------------------------------
@@ -265,6 +274,10 @@ class GroupCommit:
             self._batches += 1
             self._commit_latency_last_s = commit_latency_s
             self._commit_latency_max_s = max(self._commit_latency_max_s, commit_latency_s)
+            self._commit_latency.observe(commit_latency_s)
+            if self._spans is not None:
+                causes = [entry.cause for entry in entries if entry.cause is not None]
+                self._spans.record("store.commit", commit_latency_s, {"livechat.operations": len(entries)}, causes)
         if finished:
             # The next batch runs while this one is answered.
             self._in_flight = []

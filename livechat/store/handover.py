@@ -16,13 +16,16 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from livechat.error import BackendUnavailable, LiveError, NotPersisted
 from livechat.store.base import Outcome
 from livechat.store.operations import Operation
+
+if TYPE_CHECKING:
+    from livechat.telemetry.spans import SpanContext
 
 
 class EntryState(enum.Enum):
@@ -49,6 +52,8 @@ class Entry:
     """Set by the writer thread; read in the Trio thread after the writer's report."""
     error: LiveError | None = None
     """As `value`."""
+    cause: SpanContext | None = None
+    """The span of the request that submitted it; None where there are no spans."""
 
 
 class Handover:

@@ -14,6 +14,7 @@ from livechat.protocol.types import ChannelId, UserId
 from livechat.store.operations import (
     AddMember,
     ChangeSettings,
+    CheckMember,
     CreateChannel,
     CreateMessage,
     DeleteChannel,
@@ -94,7 +95,7 @@ def _note_ownership(lookups: Lookups, operation: UpdateChannel | DeleteChannel) 
     lookups.changed.append((operation.channel_id, operation.actor_id))
 
 
-def _note_glance(lookups: Lookups, operation: GetChannel | ListMembers) -> None:
+def _note_glance(lookups: Lookups, operation: GetChannel | ListMembers | CheckMember) -> None:
     membership = (operation.channel_id, operation.user_id)
     lookups.read.append(membership)
     lookups.banned.append(membership)
@@ -115,6 +116,7 @@ _LOOKUPS: Final[dict[type[Operation[Any]], Callable[[Lookups, Any], None]]] = {
     AddMember: _note_moderation,
     RemoveMember: _note_moderation,
     ListMembers: _note_glance,
+    CheckMember: _note_glance,
     CreateMessage: _note_message,
     MarkRead: _note_read,
     LoadUser: lambda lookups, operation: lookups.users_read.append(operation.user_id),

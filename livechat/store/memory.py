@@ -23,6 +23,7 @@ from livechat.store.memory_snapshot import MemorySnapshot
 from livechat.store.operations import CreateMessage, DeleteChannel, Operation
 from livechat.store.queries import Query
 from livechat.store.reading import answer
+from livechat.telemetry.trace import in_trace
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class MemoryStore:
         if self._closed:
             raise ShuttingDown("the store is closing")
         if self._busy:
-            self._waiting.append((operation, done))
+            self._waiting.append((operation, in_trace(done)))
             return
         self._busy = True
         try:

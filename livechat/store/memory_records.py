@@ -9,12 +9,14 @@ import heapq
 import itertools
 from bisect import bisect_right, insort
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 import attrs
 
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, UserId
+from livechat.store import file_rows
 from livechat.store.records import ChannelRecord, MemberRecord, NonceKey, NonceRecord, UserRecord
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberState, MessageRow
 from livechat.store.side import Transact
@@ -179,6 +181,8 @@ class MemoryRecords:
             del self._lives_of[user_id][channel.channel_key]
         self._former[channel.channel_id] = channel.last_seq
         self._ended.append(life)
+        if self._side is not None:
+            self._side.transact(Transact(partial(file_rows.forget_channel, channel_key=channel.channel_key)))
         return tuple(sorted(life.members))
 
     def touch_channel(self, channel: ChannelRecord) -> None:

@@ -5,12 +5,16 @@ It must not know any database, nor who may do what (`permissions`).
 
 from __future__ import annotations
 
+from functools import partial
+
 from livechat.error import NonceConflict, ProtocolError
+from livechat.store import file_rows
 from livechat.store.operations import CreateMessage, MarkRead
 from livechat.store.permissions import Deed
 from livechat.store.records import ChannelRecord, MemberRecord, NonceRecord, Records
 from livechat.store.rows import MessageRow, ReadMark, Stored
 from livechat.store.rules import Rules
+from livechat.store.side import Transact
 
 
 class MessageRules(Rules):
@@ -44,7 +48,9 @@ class MessageRules(Rules):
             for user_id in dict.fromkeys(operation.mentions)
             if user_id != operation.author_id and (member := self._records.member(channel, user_id)) is not None
         ]
-        return self._append(channel, author, mentioned, operation)
+        # Last of all that may refuse, for it changes the file.
+        attachment = self._claim(channel, operation)
+        return self._append(channel, author, mentioned, operation, attachment)
 
     def _first_result(self, operation: CreateMessage) -> Stored | None:
         """Return the first result of the operation's nonce, if there is one."""
@@ -64,12 +70,26 @@ class MessageRules(Rules):
             message=None,
         )
 
+    def _claim(self, channel: ChannelRecord, operation: CreateMessage) -> dict[str, object] | None:
+        """Return the attachment to store; a file of ours is from now on attached."""
+        if operation.file is None:
+            return operation.attachment
+        work = partial(
+            file_rows.claim,
+            claimed=operation.file,
+            channel_key=channel.channel_key,
+            author_id=operation.author_id,
+            now_ms=operation.now_ms,
+        )
+        return self._records.transact(Transact(work)) or operation.attachment
+
     def _append(
         self,
         channel: ChannelRecord,
         author: MemberRecord | None,
         mentioned: list[MemberRecord],
         operation: CreateMessage,
+        attachment: dict[str, object] | None,
     ) -> Stored:
         records = self._records
         channel.last_seq = seq = channel.last_seq + 1
@@ -87,7 +107,7 @@ class MessageRules(Rules):
             operation.author_id,
             operation.message_type,
             operation.content,
-            operation.attachment,
+            attachment,
             operation.mentions,
             operation.nonce,
             operation.now_ms,

@@ -12,7 +12,7 @@ import attrs
 
 from livechat.error import LiveError
 from livechat.protocol.events import Announcement
-from livechat.protocol.types import ChannelId, ChannelMode, MessageId, MessageType, UserId
+from livechat.protocol.types import ChannelId, ChannelMode, FileId, MessageId, MessageType, UserId
 from livechat.store.rows import (
     Added,
     ChannelPage,
@@ -149,6 +149,17 @@ class LeaveChannel(Operation[Left]):
 
 
 @attrs.frozen
+class FileClaim:
+    """A file of this server that a message's attachment refers to."""
+
+    file_id: FileId
+    url: str
+    """What is stored as the attachment's URL."""
+    is_certain: bool
+    """Whether the URL is surely one of this server; else it is another's if there is no such file."""
+
+
+@attrs.frozen
 class CreateMessage(Operation[Stored]):
     """Append a message, once per author, channel and nonce within 24 hours.
 
@@ -161,6 +172,8 @@ class CreateMessage(Operation[Stored]):
         ChannelNotFound: no such channel.
         AccessDenied: it is private, and the author not a member (be it the owner).
         JoinBeforeMessaging: it is public, and the author not a member.
+        ProtocolError: the author knows of no such file as `file` claims.
+        Forbidden: that file is another user's, or was uploaded to another channel.
     """
 
     channel_id: ChannelId
@@ -180,6 +193,8 @@ class CreateMessage(Operation[Stored]):
     """What is wrong with the body, found before but only to be said if the nonce is new."""
     admin: bool = False
     """The author may do all: needs not be a member, and then has no read position to move."""
+    file: FileClaim | None = None
+    """What the attachment refers to: what is stored of that file is put in its place, and it stays from now on."""
 
 
 @attrs.frozen
@@ -229,6 +244,22 @@ class RemoveMember(Operation[Removed]):
     now_ms: int
     message_id: MessageId = attrs.field(factory=new_message_id)
     """The id of the SYSTEM message."""
+
+
+@attrs.frozen
+class CheckMember(Operation[int]):
+    """Return the key of the channel's present life to who may read it: a member, or `admin`.
+
+    Raises:
+        ChannelNotFound: no such channel.
+        AccessDenied: it is private, and the user not a member (be it the owner) nor `admin`.
+        NotInChannel: it is public, and the user not a member nor `admin`.
+    """
+
+    writes: ClassVar[bool] = False
+    channel_id: ChannelId
+    user_id: UserId
+    admin: bool = False
 
 
 @attrs.frozen

@@ -249,6 +249,7 @@ class PostgresRecords:
                 *[(statement, (key,)) for statement in sql.DELETE_ALL_OF],
                 (sql.PUT_FORMER, (channel.channel_id, channel.last_seq)),
                 (sql.INSERT_PRUNABLE, (key,)),
+                (sql.INSERT_FILE_PRUNABLE, (key,)),
             ]
         )
         self.has_written = True

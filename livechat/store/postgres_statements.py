@@ -233,6 +233,9 @@ PUT_FORMER: Final = (
     " ON CONFLICT (channel_id) DO UPDATE SET last_seq = excluded.last_seq"
 )
 INSERT_PRUNABLE: Final = "INSERT INTO prunable (channel_key) VALUES (%s)"
+INSERT_FILE_PRUNABLE: Final = (
+    "INSERT INTO file_prunable (channel_key) SELECT channel_key FROM file WHERE channel_key = %s LIMIT 1"
+)
 # What another node is about to remove is left to it.
 SELECT_PRUNABLE: Final = "SELECT channel_key FROM prunable LIMIT 1 FOR UPDATE SKIP LOCKED"
 DELETE_PRUNABLE: Final = "DELETE FROM prunable WHERE channel_key = %s"

@@ -170,7 +170,7 @@ class Records(Protocol):
         """Keep changed settings."""
 
     def remove_channel(self, channel: ChannelRecord) -> tuple[UserId, ...]:
-        """Take a channel and its members away; return those, in binary order."""
+        """Take a channel and its members away; return those, in binary order. Its files go some time later."""
 
     def touch_channel(self, channel: ChannelRecord) -> None:
         """Keep changed counters."""

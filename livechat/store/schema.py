@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0003"
+REVISION: Final = "0006"
 """The newest migration."""
 
 METADATA: Final = MetaData(
@@ -184,5 +185,124 @@ WRITER: Final = Table(
     METADATA,
     Column("writer_id", _ID, primary_key=True),
     Column("batch", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+ACCOUNT: Final = Table(
+    "account",
+    METADATA,
+    Column("user_id", _ID, primary_key=True),
+    Column("same_as", Text, nullable=False, comment="What all ids share that would be taken for this one."),
+    Column("password_hash", Text, nullable=False, comment="PHC string of argon2id."),
+    Column("display_name", Text),
+    Column("scopes", Text, nullable=False, comment="Of its tokens, with spaces between."),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("same_as"),
+    sqlite_with_rowid=False,
+)
+
+# A login on one device; without a foreign key, so that an account can go before the last token of a login does.
+ACCOUNT_FAMILY: Final = Table(
+    "account_family",
+    METADATA,
+    Column("family_id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("selector", _ID, nullable=False, comment="SHA-256 of what all its refresh tokens share, in hex."),
+    Column("digest", _ID, nullable=False, comment="SHA-256 of the newest refresh token, in hex."),
+    Column("started_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("access_until", BigInteger, nullable=False, comment="When the last of its access tokens ends."),
+    Column("revoked_at", BigInteger),
+    UniqueConstraint("selector"),
+    Index(None, "user_id"),
+    Index(None, "expires_at"),
+    sqlite_with_rowid=False,
+)
+
+# Sorted by its id, which begins with the time, a user's jobs are in the order in which they came.
+JOB: Final = Table(
+    "job",
+    METADATA,
+    Column("job_id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("kind", _ID, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("progress", Integer, nullable=False, comment="In millionths."),
+    Column("event_seq", BigInteger, nullable=False, comment="Of its last event."),
+    Column("input", Text, nullable=False, comment="A JSON object."),
+    Column("session_id", _ID),
+    Column("is_admin", Boolean, nullable=False),
+    Column("safe_to_rerun", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("runner_id", _ID, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("result", Text, comment="A JSON value."),
+    Column("error_code", Integer),
+    Column("error_reason", Text),
+    Column("output_name", Text),
+    Column("output_mime", Text),
+    Column("output_bytes", BigInteger),
+    Column("idempotency_key", Text),
+    Column("body_digest", Text, comment="In hex."),
+    UniqueConstraint("user_id", "idempotency_key"),
+    Index(None, "user_id", "job_id"),
+    Index(None, "state"),
+    Index(None, "finished_at"),
+)
+
+JOB_EVENT: Final = Table(
+    "job_event",
+    METADATA,
+    Column("job_id", _ID, primary_key=True),
+    Column("event_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("progress", Integer, nullable=False),
+    Column("partial_text", Text),
+    Column("partial_bytes", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+JOB_RUNNER: Final = Table(
+    "job_runner",
+    METADATA,
+    Column("runner_id", _ID, primary_key=True),
+    Column("seen_at", BigInteger, nullable=False),
+    comment="The servers that share the database, and when each was last alive.",
+    sqlite_with_rowid=False,
+)
+
+FILE: Final = Table(
+    "file",
+    METADATA,
+    Column("file_id", _ID, primary_key=True),
+    Column("channel_key", BigInteger, nullable=False),
+    Column("channel_id", _ID, nullable=False),
+    Column("uploader_id", _ID, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("mime", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False, comment="In hex."),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, comment="From when on it is gone; NULL: a message refers to it. 0: removed."),
+    Index(None, "channel_key"),
+    Index(None, "expires_at"),
+    sqlite_with_rowid=False,
+)
+
+FILE_USAGE: Final = Table(
+    "file_usage",
+    METADATA,
+    Column("user_id", _ID, primary_key=True, comment="Empty: all users."),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+FILE_PRUNABLE: Final = Table(
+    "file_prunable",
+    METADATA,
+    Column("channel_key", BigInteger, primary_key=True, autoincrement=False),
+    comment="Lives of channels that have ended and whose files are yet to be removed.",
     sqlite_with_rowid=False,
 )

@@ -251,6 +251,7 @@ class SqliteRecords:
         self._connection.execute(sql.DELETE_CHANNEL, (key,))
         self._connection.execute(sql.PUT_FORMER, (channel.channel_id, channel.last_seq))
         self._connection.execute(sql.INSERT_PRUNABLE, (key,))
+        self._connection.execute(sql.INSERT_FILE_PRUNABLE, (key,))
         del self._channels[channel.channel_id]
         for user_id in user_ids:
             self._members.pop((key, user_id), None)

@@ -66,6 +66,9 @@ PUT_FORMER: Final = (
     " ON CONFLICT (channel_id) DO UPDATE SET last_seq = excluded.last_seq"
 )
 INSERT_PRUNABLE: Final = "INSERT INTO prunable (channel_key) VALUES (?)"
+INSERT_FILE_PRUNABLE: Final = (
+    "INSERT INTO file_prunable (channel_key) SELECT channel_key FROM file WHERE channel_key = ? LIMIT 1"
+)
 DELETE_PRUNABLE: Final = "DELETE FROM prunable WHERE channel_key = ?"
 PRUNE_MESSAGES: Final = (
     "DELETE FROM message WHERE channel_key = ?1 AND seq IN"

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import structlog
 
 from livechat.error import LiveError
+from livechat.store.failures import reason_of, without_detail
 from livechat.store.handover import Entry, Handover, outage_error
 from livechat.store.operations import Operation
 
@@ -195,11 +196,12 @@ class Writer:
 
     def _note_failure(self, entries: list[Entry], error: Exception) -> None:
         if not self._backend.is_outage(error):
-            _log.error("store.operation_failed", operation=type(entries[0].operation).__name__, exc_info=error)
+            operation = type(entries[0].operation).__name__
+            _log.error("store.operation_failed", operation=operation, exc_info=without_detail(error))
         elif not self._out:
             # Once, not with every batch: they go on failing as fast as they come.
             self._out = True
-            _log.error("store.outage", error=str(error))
+            _log.error("store.outage", error=reason_of(error))
 
     def _note_success(self) -> None:
         if self._out:
