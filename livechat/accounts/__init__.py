@@ -1,0 +1,1 @@
+"""The built-in accounts: passwords, logins, and the refresh tokens that keep a login going."""
