@@ -9,6 +9,9 @@ nodes: what has a `seq` is in the store before it is published, so a node that m
     FocusNotice     active room    sessions that have the channel on their screen
     UserNotice      user           all sessions of one user
     GlobalNotice    global         everybody
+    ProbeNotice     -              the node that sent it: that it arrives is all it tells
+
+What a request caused carries that request's trace: a notice takes it up by itself, wherever it is made.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from livechat.protocol.events import (
     TypingEvent,
     UnreadEvent,
 )
-from livechat.protocol.types import SessionId, UserId
+from livechat.protocol.jobs import JobEvent
+from livechat.protocol.types import ChannelId, SessionId, UserId
+from livechat.telemetry.trace import traceparent
 
 
 @attrs.frozen
@@ -41,6 +46,8 @@ class ChannelNotice:
     """The session that got its ACK instead of the event."""
     facts: ChannelFacts | None = None
     """The channel as it is now; given with `join` and with an `update` of the channel."""
+    trace: str | None = attrs.field(factory=traceparent)
+    """The traceparent of the request that caused it."""
 
 
 @attrs.frozen
@@ -50,6 +57,8 @@ class FocusNotice:
     event: TypingEvent | ReadEvent
     origin: SessionId | None = None
     """The session that caused it, and does not hear it."""
+    trace: str | None = attrs.field(factory=traceparent)
+    """The traceparent of the request that caused it."""
 
 
 @attrs.frozen
@@ -57,9 +66,15 @@ class UserNotice:
     """Something that concerns one user."""
 
     user_id: UserId
-    event: Notification | UnreadEvent | SettingsEvent
+    event: Notification | UnreadEvent | SettingsEvent | JobEvent
     origin: SessionId | None = None
     """The session that caused it, and does not hear it."""
+    trace: str | None = attrs.field(factory=traceparent)
+    """The traceparent of the request that caused it."""
+    only: SessionId | None = None
+    """The session that alone hears it, as long as the user has it; then all hear it."""
+    channel_id: ChannelId | None = None
+    """The channel that a job is about: sessions whose token is not good for it hear nothing."""
 
 
 @attrs.frozen
@@ -67,9 +82,21 @@ class GlobalNotice:
     """Something that everybody is to hear."""
 
     event: Announcement
+    trace: str | None = attrs.field(factory=traceparent)
+    """The traceparent of the request that caused it."""
 
 
-Notice = ChannelNotice | FocusNotice | UserNotice | GlobalNotice
+@attrs.frozen
+class ProbeNotice:
+    """A node's question to the backplane whether it delivers."""
+
+    node_id: str
+    """Who asks; no other node has anything to do with it."""
+    number: int
+    """Of this node's probes."""
+
+
+Notice = ChannelNotice | FocusNotice | UserNotice | GlobalNotice | ProbeNotice
 Deliver = Callable[[Notice], None]
 
 

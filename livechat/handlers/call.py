@@ -10,6 +10,7 @@ give and the events they publish are in that order too: no task has to wake up i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -22,9 +23,11 @@ from livechat.protocol import outgoing
 from livechat.protocol.codec import RequestId
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
-from livechat.protocol.types import SessionId
+from livechat.protocol.types import ChannelId, SessionId, UserId
 from livechat.store.base import Outcome
 from livechat.store.operations import Operation
+from livechat.telemetry.scope import Scope, log_fields
+from livechat.telemetry.trace import TraceContext
 
 T = TypeVar("T")
 log = structlog.get_logger("livechat.handlers")
@@ -35,10 +38,18 @@ class Caller(Protocol):
 
     local_host: str
     """The address at which the client reached us."""
-    peer_host: str
-    """The client's own address, as told by a trusted proxy where there is one."""
     is_confidential: bool
     """TLS or loopback: fit to carry media keys."""
+
+    @property
+    def peer_host(self) -> str:
+        """See `Outlet.peer_host`."""
+        ...
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """See `Outlet.queued`."""
+        ...
 
     @property
     def is_crowded(self) -> bool:
@@ -71,6 +82,10 @@ class Caller(Protocol):
 
     def displace(self) -> None:
         """Give up the session, and close: another connection resumes it."""
+        ...
+
+    def expel(self, code: int, reason: str) -> None:
+        """See `Outlet.expel`."""
         ...
 
     def overflow(self) -> None:
@@ -112,6 +127,10 @@ class Call:
     """Takes the one reply, or None when the request succeeds in silence. Later calls are ignored."""
     is_late: bool = False
     """The client was told RETRY before the commit proved good: it knows nothing of the outcome."""
+    channel_id: ChannelId | None = None
+    """The channel that it is about, for log lines."""
+    trace: TraceContext | None = None
+    """What the events that it causes carry, and its answer."""
     nonce: str | None = None
     """Repeated on an ERROR, so that a client can tell which message was refused."""
     pause: Callable[[], None] = _nothing
@@ -126,6 +145,25 @@ class Call:
         return self.session_or_none
 
     @property
+    def user_id(self) -> UserId:
+        """Who asks; see `session`."""
+        return self.session.user_id
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether that one may do all."""
+        return self.session.is_admin
+
+    @property
+    def wants_ack(self) -> bool:
+        """Whether success is to be answered where it may be left out."""
+        return self.request_id is not None
+
+    def may_hear(self, channel_id: ChannelId) -> bool:
+        """Tell whether the session's token is good for a channel."""
+        return self.session.may_hear(channel_id)
+
+    @property
     def origin(self) -> SessionId | None:
         """The session that need not hear the request's own event, for it gets the ACK; None if it does not."""
         return self.session.session_id if self.is_attended else None
@@ -137,6 +175,20 @@ class Call:
         A session may have gone over to another connection while the store was asked.
         """
         return not self.is_late and self.session.outlet is self.caller
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what log lines say of it: whose it is, which channel it is about, which trace it is part of."""
+        session = self.session_or_none
+        return log_fields(
+            session=None if session is None else session.session_id,
+            user=None if session is None else session.user_id,
+            channel=self.channel_id,
+            trace=self.trace,
+        )
+
+    def scope(self, span: AbstractContextManager[object] | None) -> Scope:
+        """Bind log lines and events to it while its handler runs; the tasks that it starts inherit that."""
+        return Scope(self.trace, self.log_fields(), span)
 
     def ack(self, data: Any) -> None:
         """Answer with ACK."""
@@ -164,7 +216,7 @@ class Call:
                 self.fail(refusal)
             except Exception:
                 self.fail(InternalError("internal error"))
-                log.exception("handler failed", op=self.op)
+                log.exception("handler failed", op=self.op, **self.log_fields())
 
         self.caller.spawn(answering)
 
@@ -198,7 +250,7 @@ class Call:
             except Exception:
                 # A bug in one handler must neither leave its client waiting nor reach the other operations.
                 self.fail(InternalError("internal error"))
-                log.exception("handler failed", op=self.op)
+                log.exception("handler failed", op=self.op, **self.log_fields())
             finally:
                 settled()
                 self.go_on()

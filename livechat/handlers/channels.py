@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import AlreadyInChannel, LiveError
-from livechat.handlers import lifecycle, views, voice
+from livechat.handlers import access, lifecycle, views, voice
+from livechat.handlers.ask import Asked
 from livechat.handlers.call import Call
 from livechat.handlers.node import Node
 from livechat.hub.media import MediaPeer
@@ -25,7 +26,7 @@ from livechat.protocol.types import ChannelId, UserId
 from livechat.store import operations, rows
 
 
-def create(call: Call, request: ChannelCreate) -> None:
+def create(call: Asked, request: ChannelCreate) -> None:
     """Op 10 → ACK ChannelCreated. The creator owns the channel but is not yet a member."""
 
     def committed(row: rows.ChannelRow) -> None:
@@ -41,7 +42,7 @@ def create(call: Call, request: ChannelCreate) -> None:
             private=request.private,
             max_speakers=request.max_speakers,
             freq=request.freq,
-            owner_id=call.session.user_id,
+            owner_id=call.user_id,
             now_ms=call.node.now_ms(),
         ),
         committed,
@@ -64,6 +65,10 @@ def join(call: Call, request: ChannelJoin) -> None:
         if not call.is_attended:
             _joined_unattended(call, joined)
             return
+        if not session.may_hear(request.channel_id):
+            # A new token has come while the store was asked. The membership stands, as on other devices.
+            _publish_join(call, joined, None)
+            access.check_channel(session.channels, request.channel_id)
         if plan is None and request.channel_id in session.joined:
             raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
         node.channels.admit(session.user_id, views.facts(joined.channel), joined.channel.last_seq)
@@ -148,20 +153,19 @@ def leave(call: Call, request: ChannelLeave) -> None:
     call.submit(operation, committed)
 
 
-def update(call: Call, request: ChannelUpdate) -> None:
+def update(call: Asked, request: ChannelUpdate) -> None:
     """Op 13 → ACK ChannelRef: change the channel's settings; owners and moderators may.
 
     All subscribers hear of it, the one that asked after its ACK.
     """
-    session = call.session
 
     def committed(row: rows.ChannelRow) -> None:
         call.ack(events.ChannelRef(row.channel_id))
         event = events.ChannelEvent(
             event="update",
             channel_id=row.channel_id,
-            member=events.Member(session.user_id, None),
-            actor_id=session.user_id,
+            member=events.Member(call.user_id, None),
+            actor_id=call.user_id,
             channel=events.ChannelChange(row.channel_name, row.capacity, row.private, row.max_speakers),
         )
         call.node.backplane.publish(ChannelNotice(event, facts=views.facts(row)))
@@ -169,8 +173,8 @@ def update(call: Call, request: ChannelUpdate) -> None:
     call.submit(
         operations.UpdateChannel(
             request.channel_id,
-            session.user_id,
-            admin=session.is_admin,
+            call.user_id,
+            admin=call.is_admin,
             channel_name=request.channel_name,
             capacity=request.capacity,
             private=request.private,
@@ -180,49 +184,47 @@ def update(call: Call, request: ChannelUpdate) -> None:
     )
 
 
-def delete(call: Call, request: ChannelDelete) -> None:
+def delete(call: Asked, request: ChannelDelete) -> None:
     """Op 14 → ACK ChannelRef: end the channel, its memberships, messages and voice; the owner may.
 
     All subscribers hear of it, the one that asked after its ACK.
     """
-    session = call.session
 
     def committed(deleted: rows.Deleted) -> None:
         call.ack(events.ChannelRef(request.channel_id))
         event = events.ChannelEvent(
             event="delete",
             channel_id=deleted.channel.channel_id,
-            member=events.Member(session.user_id, None),
-            actor_id=session.user_id,
+            member=events.Member(call.user_id, None),
+            actor_id=call.user_id,
         )
         call.node.backplane.publish(ChannelNotice(event))
 
     call.submit(
-        operations.DeleteChannel(
-            request.channel_id, session.user_id, admin=session.is_admin, now_ms=call.node.now_ms()
-        ),
+        operations.DeleteChannel(request.channel_id, call.user_id, admin=call.is_admin, now_ms=call.node.now_ms()),
         committed,
     )
 
 
-def list_channels(call: Call, request: ChannelList) -> None:
+def list_channels(call: Asked, request: ChannelList) -> None:
     """Op 15 → ACK ChannelPage: public channels, and the private ones the user is in or owns, by id."""
 
     def loaded(page: rows.ChannelPage) -> None:
-        call.ack(events.ChannelPage([views.channel_summary(row) for row in page.channels], page.next))
+        # A page may hold fewer than asked for; `next` alone tells whether there are more.
+        rows_allowed = [row for row in page.channels if call.may_hear(row.channel_id)]
+        call.ack(events.ChannelPage([views.channel_summary(row) for row in rows_allowed], page.next))
 
     call.submit(
-        operations.ListChannels(call.session.user_id, request.after, request.limit, admin=call.session.is_admin),
+        operations.ListChannels(call.user_id, request.after, request.limit, admin=call.is_admin),
         loaded,
     )
 
 
-def info(call: Call, request: ChannelInfo) -> None:
+def info(call: Asked, request: ChannelInfo) -> None:
     """Op 16 → ACK ChannelDetails; members and others may ask, a private channel only its own."""
-    user_id = call.session.user_id
 
     def loaded(view: rows.ChannelView) -> None:
         peers = [views.voice_member(peer) for peer in call.node.media.hub.peers_of(request.channel_id)]
-        call.ack(views.channel_details(view, view.channel.owner_id == user_id, peers))
+        call.ack(views.channel_details(view, view.channel.owner_id == call.user_id, peers))
 
-    call.submit(operations.GetChannel(request.channel_id, user_id, call.session.is_admin), loaded)
+    call.submit(operations.GetChannel(request.channel_id, call.user_id, call.is_admin), loaded)

@@ -6,6 +6,7 @@ It must not ask the writer: what is read here is read beside it.
 from __future__ import annotations
 
 from livechat.handlers import views
+from livechat.handlers.ask import Asked
 from livechat.handlers.call import Call
 from livechat.handlers.replay import Stretch, replay
 from livechat.hub.users import Span
@@ -15,15 +16,15 @@ from livechat.protocol.types import ChannelId
 from livechat.store.queries import GetHistory
 
 
-def history(call: Call, request: History) -> None:
+def history(call: Asked, request: History) -> None:
     """Op 21 → ACK HistoryPage, ascending; it holds all that this client was told before in the channel."""
 
     async def read() -> None:
         page = await call.node.store.fetch(
             GetHistory(
                 request.channel_id,
-                call.session.user_id,
-                call.session.is_admin,
+                call.user_id,
+                call.is_admin,
                 before_seq=request.before_seq,
                 after_seq=request.after_seq,
                 limit=request.limit,
@@ -55,13 +56,18 @@ async def _sync(call: Call, request: Sync) -> None:
         node,
         call.caller,
         stretches.values(),
-        may_hear=lambda channel_id: node.channels.is_member(channel_id, user_id),
+        may_hear=lambda channel_id: _may_hear(call, channel_id),
     )
     call.ack(Synced({channel_id: _synced(call, stretch) for channel_id, stretch in stretches.items()}))
 
 
 def _synced(call: Call, stretch: Stretch) -> SyncedChannel:
     channel = call.node.channels.get(stretch.channel_id)
-    may_know = call.node.channels.is_member(stretch.channel_id, call.session.user_id)
+    may_know = _may_hear(call, stretch.channel_id)
     last_seq = channel.last_seq if channel is not None and may_know else 0
     return SyncedChannel(stretch.replayed, last_seq, stretch.is_intact)
+
+
+def _may_hear(call: Call, channel_id: ChannelId) -> bool:
+    """Tell whether the user is a member yet, and the session's token good for the channel."""
+    return call.node.channels.is_member(channel_id, call.session.user_id) and call.may_hear(channel_id)

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from livechat.cluster.backplane import ChannelNotice, UserNotice
 from livechat.handlers import lifecycle, views
-from livechat.handlers.call import Call
+from livechat.handlers.ask import Asked
 from livechat.protocol import events
 from livechat.protocol.requests import MemberAdd, MemberList, MemberRemove
 from livechat.store import operations, rows
 
 
-def add(call: Call, request: MemberAdd) -> None:
+def add(call: Asked, request: MemberAdd) -> None:
     """Op 33 → ACK MemberAdded: make somebody a member, or give a member another role.
 
     All members hear a `join` or, of another role, an `update`, the one that asked after its ACK; the new one gets
     a NOTIFICATION `invite` beside it.
     """
-    actor = call.session
 
     def committed(added: rows.Added) -> None:
         channel_id, member = added.channel.channel_id, added.member
@@ -29,19 +28,19 @@ def add(call: Call, request: MemberAdd) -> None:
             channel_id=channel_id,
             member=events.Member(member.user_id, None),
             seq=None if added.message is None else added.message.seq,
-            actor_id=actor.user_id,
+            actor_id=call.user_id,
             role=member.role if added.message is None or member.role != "member" else None,
         )
         call.node.backplane.publish(ChannelNotice(event, facts=views.facts(added.channel)))
         if added.message is not None:
-            invite = events.Notification("invite", channel_id, user_id=actor.user_id)
+            invite = events.Notification("invite", channel_id, user_id=call.user_id)
             call.node.backplane.publish(UserNotice(member.user_id, invite))
 
     call.submit(
         operations.AddMember(
             request.channel_id,
-            actor.user_id,
-            admin=actor.is_admin,
+            call.user_id,
+            admin=call.is_admin,
             user_id=request.user_id,
             role=request.role,
             now_ms=call.node.now_ms(),
@@ -50,12 +49,11 @@ def add(call: Call, request: MemberAdd) -> None:
     )
 
 
-def remove(call: Call, request: MemberRemove) -> None:
+def remove(call: Asked, request: MemberRemove) -> None:
     """Op 34 → ACK MemberRemoved: end somebody's membership, with its voice; with `ban` for good.
 
     All members hear the `leave`, the one that asked after its ACK, the removed one as the last of the channel.
     """
-    actor = call.session
 
     def committed(removed: rows.Removed) -> None:
         call.ack(events.MemberRemoved(request.channel_id, request.user_id))
@@ -65,8 +63,8 @@ def remove(call: Call, request: MemberRemove) -> None:
     call.submit(
         operations.RemoveMember(
             request.channel_id,
-            actor.user_id,
-            admin=actor.is_admin,
+            call.user_id,
+            admin=call.is_admin,
             user_id=request.user_id,
             ban=request.ban,
             now_ms=call.node.now_ms(),
@@ -75,17 +73,16 @@ def remove(call: Call, request: MemberRemove) -> None:
     )
 
 
-def list_members(call: Call, request: MemberList) -> None:
+def list_members(call: Asked, request: MemberList) -> None:
     """Op 35 → ACK MemberPage, by user id."""
 
     def loaded(page: rows.MemberPage) -> None:
         members = [events.MemberEntry(row.user_id, row.role, row.joined_at) for row in page.members]
         call.ack(events.MemberPage(request.channel_id, members, page.next))
 
-    asker = call.session
     call.submit(
         operations.ListMembers(
-            request.channel_id, asker.user_id, asker.is_admin, after=request.after, limit=request.limit
+            request.channel_id, call.user_id, call.is_admin, after=request.after, limit=request.limit
         ),
         loaded,
     )

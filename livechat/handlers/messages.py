@@ -14,7 +14,8 @@ import attrs
 from livechat.cluster.backplane import ChannelNotice, UserNotice
 from livechat.error import EmptyMessage, LiveError, MessageTooLong
 from livechat.handlers import views
-from livechat.handlers.call import Call
+from livechat.handlers.ask import Asked
+from livechat.handlers.attachments import claim_of
 from livechat.handlers.content import Draft, filtered
 from livechat.handlers.node import Node
 from livechat.protocol.codec import unstructure
@@ -28,24 +29,26 @@ PREVIEW_CHARS: Final = 100
 """Code points of a message that a NOTIFICATION shows."""
 
 
-def create(call: Call, request: MessageCreate) -> None:
+def create(call: Asked, request: MessageCreate) -> None:
     """Op 20 → ACK MessageCreated if the request carried an id; MESSAGE_EVENT to all subscribers.
 
     The author's own sessions hear the event too, this one after the ACK.
     """
     call.nonce = request.nonce
-    content = request.content
+    content, claim = request.content, None
     problem = find_problem(request, call.node.limits.message_chars)
     if problem is None:
         try:
             content = filter_content(call, request)
+            if request.attachment is not None:
+                claim = claim_of(call.node, request.attachment.url)
         except LiveError as refusal:
             problem = refusal
     if problem is not None and request.nonce is None:
         raise problem
 
     def committed(stored: Stored) -> None:
-        if call.request_id is None:
+        if not call.wants_ack:
             call.succeed_silently()
         else:
             call.ack(
@@ -67,7 +70,7 @@ def create(call: Call, request: MessageCreate) -> None:
     call.submit(
         CreateMessage(
             channel_id=request.channel_id,
-            author_id=call.session.user_id,
+            author_id=call.user_id,
             content=content,
             message_type=request.message_type,
             attachment=attachment,
@@ -77,7 +80,8 @@ def create(call: Call, request: MessageCreate) -> None:
             message_id=new_message_id(),
             now_ms=call.node.now_ms(),
             problem=problem,
-            admin=call.session.is_admin,
+            admin=call.is_admin,
+            file=claim,
         ),
         committed,
     )
@@ -111,7 +115,7 @@ def find_problem(request: MessageCreate, chars_max: int) -> LiveError | None:
     return None
 
 
-def filter_content(call: Call, request: MessageCreate) -> str:
+def filter_content(call: Asked, request: MessageCreate) -> str:
     """Return what is to be stored of a message's content.
 
     Raises:
@@ -121,7 +125,7 @@ def filter_content(call: Call, request: MessageCreate) -> str:
     if content_filter is None:
         return request.content
     name = None if request.attachment is None else request.attachment.name
-    draft = Draft(request.channel_id, call.session.user_id, request.message_type, request.content, name)
+    draft = Draft(request.channel_id, call.user_id, request.message_type, request.content, name)
     return filtered(content_filter, draft)
 
 

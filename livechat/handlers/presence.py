@@ -45,7 +45,12 @@ def came(node: Node, session: Session) -> dict[UserId, PresenceStatus]:
     )
     node.presence_changed.unpark_all()
     session.presence_version = node.presence.version
-    return node.presence.shown(sorted(node.channels.acquaintances(session.user_id)), SNAPSHOT_MAX)
+    known = [
+        user_id
+        for user_id in sorted(node.channels.acquaintances(session.user_id))
+        if node.channels.is_acquainted(session, user_id)
+    ]
+    return node.presence.shown(known, SNAPSHOT_MAX)
 
 
 def went(node: Node, session: Session) -> None:
@@ -94,7 +99,11 @@ async def _tell(node: Node, changes: Sequence[PresenceChange]) -> None:
         for user_id in node.channels.acquaintances(change.presence.user_id):
             pairs += 1
             for session in node.users.sessions_of(user_id):
-                if session.outlet is not None and change.concerns(session.presence_version):
+                if (
+                    session.outlet is not None
+                    and change.concerns(session.presence_version)
+                    and node.channels.is_acquainted(session, change.presence.user_id)
+                ):
                     news.setdefault(session, []).append(number)
         if pairs >= PAIRS_AT_ONCE:
             pairs = 0

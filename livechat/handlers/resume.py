@@ -6,7 +6,7 @@ while the channels go on:
     claim     the session stays parked, so whatever happens is added to its spans; a second RESUME takes the claim
     chase     what lies in the spans is read and sent, until little is left
     hold      at one instant the session is subscribed, and what it hears from then on is held back;
-              the rest, which ends at that instant, is read and sent
+              the rest, which ends at that instant, is read and sent; so are the events of jobs, see `job_replay`
     release   in the commit order of the store: what was held, then RESUMED; from here on the session is live
 """
 
@@ -20,15 +20,17 @@ import structlog
 import trio
 
 from livechat.error import LiveError, ShuttingDown
-from livechat.handlers import channels, lifecycle, presence
-from livechat.handlers.auth import ADMIN_SCOPE, Identity
+from livechat.handlers import access, channels, lifecycle, presence
+from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call, Caller
+from livechat.handlers.job_replay import JobReplay
 from livechat.handlers.node import Node
 from livechat.handlers.replay import Stretch, replay
 from livechat.hub.users import Mark, Outlet, Session, SessionState, Span, mark_of
 from livechat.protocol.events import Announcement, InvalidSession, Resumed, ResumedChannel
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.patterns import allowed
 from livechat.protocol.requests import Resume
 from livechat.protocol.types import ChannelId
 from livechat.store.operations import ReadStates
@@ -60,6 +62,17 @@ class Hold:
         self._packets_max = packets_max
         self._packets: list[Outgoing] = []
 
+    @property
+    def peer_host(self) -> str:
+        """See `Outlet`."""
+        return self._caller.peer_host
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """See `Outlet`; with what is held."""
+        frames, size = self._caller.queued
+        return frames + len(self._packets), size
+
     def send(self, packet: Outgoing) -> None:
         """Keep a packet for later."""
         self._packets.append(packet)
@@ -69,6 +82,10 @@ class Hold:
     def displace(self) -> None:
         """Another connection resumes the session."""
         self._caller.displace()
+
+    def expel(self, code: int, reason: str) -> None:
+        """See `Outlet`."""
+        self._caller.expel(code, reason)
 
     def cut(self, successor: Outlet | None) -> Sequence[Mark]:
         """Name what was not told: what the connection had queued, the rest, what was missed and what is held."""
@@ -91,7 +108,7 @@ class Hold:
         for packet in self._packets:
             if packet.op in (Op.CHANNEL_EVENT, Op.MESSAGE_EVENT):
                 before.append(packet)
-                if packet.mark is not None:
+                if isinstance(packet.mark, tuple):
                     channel_id = packet.mark[0]
                     progress.replayed[channel_id] = progress.replayed.get(channel_id, 0) + 1
             elif packet.op != Op.ANNOUNCEMENT or packet.payload.announcement_id not in told:
@@ -109,6 +126,7 @@ class _Progress:
     """Channels of which something can't be replayed."""
     unknown: set[ChannelId] = attrs.field(factory=set)
     """Channels that the client names and that the session has no part in."""
+    jobs: JobReplay = attrs.field(factory=JobReplay)
     announcements: list[Announcement] = attrs.field(factory=list)
     is_done: bool = False
     """RESUMED was sent."""
@@ -138,25 +156,38 @@ async def resume(call: Call, request: Resume, identity: Identity | None) -> None
     session = node.users.get(request.session_id) if node.resume_window_s > 0 else None
     if session is None or (identity is not None and identity.user_id != session.user_id):
         # Not a word on which of the two it is: ids of other users' sessions are theirs.
-        call.reply(Op.INVALID_SESSION, InvalidSession("no such session, or it is over; IDENTIFY instead"))
+        _refuse(call)
         return
+    # Who does not say whom it speaks for may be anybody, so also the session's user.
+    identity = identity or Identity(session.user_id)
     await _tell_storage(node, session)
+    # Before anybody else loses the session to this token.
+    access.check_not_revoked(node, identity)
     if session.state is SessionState.ENDED or not _claim(call, session):
-        call.reply(Op.INVALID_SESSION, InvalidSession("no such session, or it is over; IDENTIFY instead"))
+        _refuse(call)
         return
     session.presence_batches = request.presence_batches
-    if identity is not None:
-        session.expires_at = identity.expires_at
-        session.is_admin = ADMIN_SCOPE in identity.scopes
     progress = _Progress()
+    knew = session.channels
     try:
+        access.take_token(node, session, identity)
+        # Of what an older token kept from it nothing was noted.
+        members = node.channels.memberships(session.user_id)
+        progress.lossy |= {channel_id for channel_id in members if not allowed(knew, channel_id)}
         _take_positions(node, session, request.channels or {}, progress)
+        session.jobs_due.update(request.jobs or {})
+        await progress.jobs.chase(node, call.caller, session)
         await _chase(call, session, progress)
         await _release(call, session, progress)
     finally:
         if session.claim is call.caller:
             lifecycle.release_claim(node, session)
         call.caller.unclaim()
+
+
+def _refuse(call: Call) -> None:
+    call.node.instruments.counters.resumes_failed["no_session"] += 1
+    call.reply(Op.INVALID_SESSION, InvalidSession("no such session, or it is over; IDENTIFY instead"))
 
 
 async def _tell_storage(node: Node, session: Session) -> None:
@@ -186,6 +217,9 @@ def _take_positions(node: Node, session: Session, positions: dict[ChannelId, int
     """Let the client's own positions count: it knows best what has arrived."""
     deleted = {packet.payload.channel_id for packet in session.missed.values() if _is_deletion(packet)}
     for channel_id, seq in positions.items():
+        if not session.may_hear(channel_id):
+            progress.unknown.add(channel_id)
+            continue
         spans = session.spans.get(channel_id)
         left_at = session.left.get(channel_id, 0)
         if not spans and seq < left_at:
@@ -271,6 +305,7 @@ async def _release(call: Call, session: Session, progress: _Progress) -> None:
     try:
         await replay(node, call.caller, rest)
         progress.note(rest)
+        await progress.jobs.finish(node, call.caller, session)
         stored = await node.store.fetch(GetAnnouncements(since_ms, node.now_ms()))
         progress.announcements = _merge(stored, hold.missed_announcements(), node.now_ms())
         await _finish(call, session, hold, progress)
@@ -306,6 +341,7 @@ async def _finish(call: Call, session: Session, hold: Hold, progress: _Progress)
             call.caller.send(packet)
         call.reply(Op.RESUMED, _resumed(node, session, states, progress))
         progress.is_done = True
+        node.instruments.counters.resumes_ok += 1
         for packet in after:
             call.caller.send(packet)
         node.keeper.note(session)
@@ -319,6 +355,8 @@ def _resumed(node: Node, session: Session, states: Sequence[MemberState], progre
     resumed = {}
     for state in states:
         channel_id = state.channel.channel_id
+        if not session.may_hear(channel_id):
+            continue
         resumed[channel_id] = ResumedChannel(
             replayed=progress.replayed.get(channel_id, 0),
             last_seq=state.channel.last_seq,
@@ -334,4 +372,5 @@ def _resumed(node: Node, session: Session, states: Sequence[MemberState], progre
         channels=resumed,
         presence=presence.came(node, session),
         announcements=progress.announcements,
+        jobs=progress.jobs.resumed(),
     )

@@ -6,9 +6,10 @@ It must not check tokens (see `auth`) or attach sockets; the connection does.
 from __future__ import annotations
 
 from livechat.error import AlreadyIdentified, LiveError, ShuttingDown
-from livechat.handlers import lifecycle, presence, views
-from livechat.handlers.auth import ADMIN_SCOPE, Identity
+from livechat.handlers import access, lifecycle, presence, views
+from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call
+from livechat.handlers.job_replay import JobReplay
 from livechat.handlers.node import Node, new_session_id
 from livechat.hub.users import Session
 from livechat.protocol.events import Ready, TokenRenewed
@@ -35,15 +36,16 @@ def begin(call: Call, identity: Identity, request: Identify) -> None:
             session_id=new_session_id(),
             user_id=identity.user_id,
             created_at=node.now(),
-            expires_at=identity.expires_at,
-            is_admin=ADMIN_SCOPE in identity.scopes,
             status=request.status,
             presence_batches=request.presence_batches,
         )
+        # The token may have been revoked while the store was asked.
+        access.take_token(node, session, identity)
         # The connection may have ended while the store was asked; then there is nothing to begin.
         if not call.caller.activate(session):
             return
         node.users.add(session)
+        node.instruments.counters.sessions_started += 1
         node.keeper.note(session)
         if displaced is not None:
             lifecycle.end_session(node, displaced, "replaced")
@@ -51,6 +53,9 @@ def begin(call: Call, identity: Identity, request: Identify) -> None:
             node.channels.admit(session.user_id, views.facts(state.channel), state.channel.last_seq)
         node.channels.attach(session)
         call.reply(Op.READY, _ready(node, session, view))
+        if request.jobs:
+            session.jobs_due.update(request.jobs)
+            call.run(lambda: JobReplay().follow(node, call.caller, session))
 
     # The user's last session may end before the store has answered; its memberships are this one's as well.
     lifecycle.begin_arrival(node, identity.user_id)
@@ -71,7 +76,9 @@ def _ready(node: Node, session: Session, view: UserView) -> Ready:
         user_id=session.user_id,
         node_id=node.node_id,
         expires_at=session.expires_at,
-        channels=[views.channel_state(state) for state in view.states],
+        channels=[
+            views.channel_state(state) for state in view.states if session.may_hear(state.channel.channel_id)
+        ],
         announcements=list(view.announcements),
         presence=presence.came(node, session),
         settings=view.user.settings,
@@ -79,10 +86,9 @@ def _ready(node: Node, session: Session, view: UserView) -> Ready:
 
 
 def renew(call: Call, identity: Identity) -> None:
-    """Op 3 on an identified connection, once the token is proven: only its lifetime changes."""
+    """Op 3 on an identified connection, once the token is proven: the session goes by that one from now on."""
     if identity.user_id != call.session.user_id:
         raise AlreadyIdentified("this connection belongs to another user")
-    call.session.expires_at = identity.expires_at
-    call.session.is_admin = ADMIN_SCOPE in identity.scopes
+    access.take_token(call.node, call.session, identity)
     call.caller.renewed(identity.expires_at)
     call.ack(TokenRenewed(identity.expires_at))

@@ -99,20 +99,27 @@ class ChannelHub:
         return channel
 
     def subscribe(self, session: Session, channel_id: ChannelId) -> None:
-        """Let a connected session hear a channel its user is a member of."""
+        """Let a connected session hear a channel its user is a member of, if its token is good for that."""
         channel = self._channels[channel_id]
         assert session.user_id in channel.members
         assert session.outlet is not None
+        if not session.may_hear(channel_id):
+            return
         channel.subscribers[session] = None
         channel.unsubscribed.pop(session, None)
         session.unsubscribed.discard(channel_id)
         self._by_session.setdefault(session, set()).add(channel_id)
 
     def unsubscribe(self, session: Session, channel_id: ChannelId) -> None:
-        """Let a connected session hear only unread counts of a channel its user is a member of."""
+        """Let a connected session hear only unread counts of a channel its user is a member of.
+
+        Nor those, if its token is not good for the channel.
+        """
         channel = self._channels[channel_id]
         assert session.user_id in channel.members
         assert session.outlet is not None
+        if not session.may_hear(channel_id):
+            return
         channel.subscribers.pop(session, None)
         channel.unsubscribed[session] = None
         session.unsubscribed.add(channel_id)
@@ -128,11 +135,32 @@ class ChannelHub:
         if session.focus is not None:
             self.focus(session, session.focus)
 
+    def follow_token(self, session: Session) -> None:
+        """Let a session hear those of its user's channels that its new token is good for, and no others."""
+        for channel_id in [c for c in self.channels_of(session) if not session.may_hear(c)]:
+            del self._channels[channel_id].subscribers[session]
+            _unlink(self._by_session, session, channel_id)
+        for channel_id in [c for c in session.unsubscribed if not session.may_hear(c)]:
+            channel = self._channels.get(channel_id)
+            if channel is not None:
+                channel.unsubscribed.pop(session, None)
+            session.unsubscribed.discard(channel_id)
+        if session.focus is not None and not session.may_hear(session.focus):
+            self.focus(session, None)
+        if session.outlet is not None:
+            self.attach(session)
+
     def focus(self, session: Session, channel_id: ChannelId | None) -> None:
-        """Note which channel a connected session has on its screen; None: no one."""
+        """Note which channel a connected session has on its screen.
+
+        Args:
+            channel_id: None, or one that its token is not good for: no one.
+        """
         before = self._channels.get(session.focus) if session.focus is not None else None
         if before is not None:
             before.focused.pop(session, None)
+        if channel_id is not None and not session.may_hear(channel_id):
+            channel_id = None
         session.focus = channel_id
         if channel_id is not None:
             self._channels[channel_id].focused[session] = None
@@ -164,6 +192,14 @@ class ChannelHub:
                 found |= channel.members
         found.discard(user_id)
         return found
+
+    def is_acquainted(self, session: Session, user_id: UserId) -> bool:
+        """Tell whether a session knows one of its user's acquaintances by a channel that its token is good for."""
+        if session.channels is None:
+            return True
+        theirs = self._by_user.get(user_id) or self._gone.get(user_id) or set()
+        shared = theirs & self._by_user.get(session.user_id, set())
+        return any(session.may_hear(channel_id) for channel_id in shared)
 
     def detach(self, session: Session) -> dict[ChannelId, int]:
         """Take a session that lost its connection out of every channel; memberships stay.

@@ -22,11 +22,13 @@ from typing import Final, Protocol
 
 import attrs
 
-from livechat.protocol.outgoing import Outgoing
-from livechat.protocol.types import ChannelId, PresenceStatus, SessionId, UserId
+from livechat.protocol.outgoing import JobMark, Outgoing
+from livechat.protocol.patterns import ChannelPatterns
+from livechat.protocol.types import ChannelId, JobId, PresenceStatus, SessionId, UserId
 
-Mark = tuple[ChannelId, int] | Outgoing
-"""What must be told again if it was not sent: (channel, seq) of a sequenced event, or a packet that has a key."""
+Mark = tuple[ChannelId, int] | JobMark | Outgoing
+"""What must be told again if it was not sent: (channel, seq) of a sequenced event, an event of a job, or a packet
+that has a key."""
 
 LEFT_MAX: Final = 100
 """Channels that a session remembers to have left; past it the oldest go."""
@@ -48,12 +50,31 @@ class SessionState(Enum):
 class Outlet(Protocol):
     """What a session's events leave through: a connection's egress queue."""
 
+    @property
+    def peer_host(self) -> str:
+        """The client's address, as told by a trusted proxy where there is one."""
+        ...
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """What waits for the client: (frames, bytes)."""
+        ...
+
     def send(self, packet: Outgoing) -> None:
         """Queue a packet; never waits, never raises."""
         ...
 
     def displace(self) -> None:
         """Park the session, and close the connection: another one resumes it."""
+        ...
+
+    def expel(self, code: int, reason: str) -> None:
+        """Close the connection, which ends the session; nobody takes it over.
+
+        Args:
+            code: of the close frame, 4500-4999.
+            reason: short, for people.
+        """
         ...
 
     def cut(self, successor: Outlet | None) -> Sequence[Mark]:
@@ -95,6 +116,14 @@ class Session:
     """When its token ends, in milliseconds since 1970; None: never."""
     is_admin: bool = False
     """Its token has the `admin` scope."""
+    channels: ChannelPatterns | None = None
+    """The channels that its token is good for; None: all."""
+    token_id: str | None = attrs.field(default=None, repr=False)
+    """By which its token can be revoked."""
+    family_id: str | None = attrs.field(default=None, repr=False)
+    """By which its token can be revoked with all others of the same login."""
+    issued_at: int | None = None
+    """When its token was issued; see `livechat.handlers.auth.Identity`."""
     status: PresenceStatus = "ONLINE"
     """What it shows of itself while it is connected."""
     status_text: str | None = None
@@ -126,8 +155,23 @@ class Session:
     """Channels that its user has left lately, each with the seq of that leave, which may not have arrived."""
     missed: dict[Hashable, Outgoing] = attrs.field(factory=dict, repr=False)
     """While parked: what it has missed that has no seq, by its key."""
+    jobs_due: dict[JobId, int] = attrs.field(factory=dict, repr=False)
+    """Jobs whose events it is yet to be told from the store, each with the last `event_seq` that it was told."""
     tail: Outlet | None = None
     """While parked: the outlet that was lost, until it has told what it had not sent."""
+
+    def may_hear(self, channel_id: ChannelId) -> bool:
+        """Tell whether its token is good for a channel."""
+        return self.channels is None or self.channels.allow(channel_id)
+
+    def forget_disallowed(self) -> None:
+        """While parked: forget what it has missed of channels that its token is not good for any more."""
+        for channel_id in [channel_id for channel_id in self.spans if not self.may_hear(channel_id)]:
+            del self.spans[channel_id]
+        for key, packet in list(self.missed.items()):
+            concerned: ChannelId | None = getattr(packet.payload, "channel_id", None)
+            if concerned is not None and not self.may_hear(concerned):
+                del self.missed[key]
 
     def miss(self, packet: Outgoing) -> None:
         """Keep a packet that has a key for when the session is resumed, in place of an older one of that key."""
@@ -151,6 +195,11 @@ class Session:
         if spans and spans[-1].last is None:
             spans[-1].last = seq
 
+    def miss_job_event(self, mark: JobMark) -> None:
+        """Note that the session is to be told of this event, and of those of its job that follow."""
+        before = mark.event_seq - 1
+        self.jobs_due[mark.job_id] = min(before, self.jobs_due.get(mark.job_id, before))
+
     def note_unsent(self, successor: Outlet | None) -> None:
         """Add to what the parked session has missed what its lost outlet has not sent, and let go of that.
 
@@ -166,7 +215,9 @@ class Session:
             self.miss(packet)
         seqs: dict[ChannelId, set[int]] = {}
         for mark in unsent:
-            if not isinstance(mark, Outgoing):
+            if isinstance(mark, JobMark):
+                self.miss_job_event(mark)
+            elif not isinstance(mark, Outgoing):
                 seqs.setdefault(mark[0], set()).add(mark[1])
         for channel_id, unsent_seqs in seqs.items():
             self._miss_again(channel_id, sorted(unsent_seqs))
@@ -258,6 +309,7 @@ class UserHub:
         session.state = SessionState.ENDED
         session.spans.clear()
         session.missed.clear()
+        session.jobs_due.clear()
         del self._by_id[session.session_id]
         sessions = self._by_user[session.user_id]
         del sessions[session.session_id]

@@ -4,12 +4,14 @@ import pytest
 
 from livechat.hub.channels import ChannelHub
 from livechat.hub.users import Session
+from livechat.protocol.patterns import ChannelPatterns
 from livechat.protocol.types import ChannelId, SessionId, UserId
 from tests.support.channels import make_facts
 from tests.support.outlet import NullOutlet
 
 LOBBY = ChannelId("lobby")
 HALL = ChannelId("hall")
+DEN = ChannelId("den")
 ANN = UserId("ann")
 BOB = UserId("bob")
 
@@ -297,3 +299,68 @@ def test_a_removed_member_neither_looks_nor_is_told_counts() -> None:
     channel = hub.get(LOBBY)
     assert channel is not None
     assert (hub.focused(LOBBY), list(channel.unsubscribed)) == ([bob], [bob])
+
+
+# --- tokens that are good for some channels only -----------------------------------------------------------
+
+
+def test_a_session_hears_only_what_its_token_is_good_for() -> None:
+    hub, ann = ChannelHub(), connected(ANN)
+    ann.channels = ChannelPatterns(("lob*",))
+    join(hub, ann, LOBBY)
+    join(hub, ann, HALL)
+    hub.unsubscribe(ann, HALL)
+    hub.focus(ann, HALL)
+    assert (set(hub.channels_of(ann)), ann.unsubscribed, ann.focus) == ({LOBBY}, set(), None)
+    assert (hub.recipients(HALL), hub.focused(HALL)) == ([], [])
+    assert hub.is_member(HALL, ANN)
+    assert hub.detach(ann) == {LOBBY: 0}
+
+
+def test_a_new_token_takes_and_gives_channels() -> None:
+    hub, ann = ChannelHub(), connected(ANN)
+    for channel_id in (LOBBY, HALL, DEN):
+        join(hub, ann, channel_id)
+    hub.unsubscribe(ann, DEN)
+    hub.focus(ann, HALL)
+    ann.channels = ChannelPatterns((LOBBY,))
+    hub.follow_token(ann)
+    assert (set(hub.channels_of(ann)), ann.unsubscribed, ann.focus) == ({LOBBY}, set(), None)
+    assert not any(hub.recipients(channel_id) or hub.focused(channel_id) for channel_id in (HALL, DEN))
+    ann.channels = None
+    hub.follow_token(ann)
+    assert set(hub.channels_of(ann)) == {LOBBY, HALL, DEN}
+    assert set(hub.detach(ann)) == {LOBBY, HALL, DEN}
+
+
+def test_a_parked_sessions_new_token_takes_what_it_did_not_want_to_hear() -> None:
+    hub, ann = ChannelHub(), connected(ANN)
+    join(hub, ann, LOBBY)
+    join(hub, ann, HALL)
+    hub.unsubscribe(ann, HALL)
+    hub.detach(ann)
+    ann.outlet = None
+    ann.channels = ChannelPatterns((LOBBY,))
+    hub.follow_token(ann)
+    assert ann.unsubscribed == set()
+    ann.outlet = NullOutlet()
+    hub.attach(ann)
+    assert set(hub.channels_of(ann)) == {LOBBY}
+
+
+def test_acquaintances_are_known_by_channels_that_the_token_is_good_for() -> None:
+    hub, ann, bob = ChannelHub(), connected(ANN), connected(BOB)
+    for session in (ann, bob):
+        join(hub, session, LOBBY)
+    ann.channels = ChannelPatterns((HALL,))
+    assert not hub.is_acquainted(ann, BOB)
+    assert hub.is_acquainted(bob, ANN)
+    join(hub, ann, HALL)
+    assert not hub.is_acquainted(ann, BOB)
+    join(hub, bob, HALL)
+    assert hub.is_acquainted(ann, BOB)
+    hub.detach(bob)
+    hub.forget_user(BOB)
+    assert hub.is_acquainted(ann, BOB), "until everybody was told that they are gone"
+    hub.settle(BOB)
+    assert not hub.is_acquainted(ann, BOB)
