@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
+from structlog.contextvars import bind_contextvars
 from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
-from livechat.error import InvalidToken, LiveError
+from livechat.error import Forbidden, InvalidToken, LiveError, RateLimited
 from livechat.gateway.conversation import Conversation
 from livechat.gateway.egress import EgressLimits, EgressStream
 from livechat.gateway.head import RequestHead, credentials_untrusted, original_peer
@@ -37,10 +38,12 @@ from livechat.handlers.auth import UserIdMissing
 from livechat.handlers.node import Node
 from livechat.hub.users import Mark, Outlet, Session, SessionState, mark_of
 from livechat.protocol.codec import CODECS, JSON, Codec
-from livechat.protocol.events import Hello, HelloLimits
+from livechat.protocol.events import Hello, HelloLimits, Notification
 from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, Op, ends_session
 from livechat.protocol.outgoing import Outgoing
 from livechat.protocol.session import State
+from livechat.telemetry.scope import log_fields
+from livechat.telemetry.trace import parse_traceparent_untrusted
 from livechat.version import __version__
 
 log = structlog.get_logger("livechat.gateway")
@@ -54,8 +57,13 @@ LOGGED_CLOSES: Final = (
     CloseCode.PROTOCOL_ABUSE,
 )
 """Closes that an operator wants to hear of; the others are ordinary life."""
+REFUSAL_STATUSES: Final = ((InvalidToken, 401), (Forbidden, 403), (RateLimited, 429))
+"""How an upgrade is refused; for any other reason, by 503."""
 DROPPING_CLOSES: Final = (CloseCode.SLOW_CONSUMER, CloseCode.TAKEN_OVER)
 """Closes after which nobody reads what is queued."""
+CLOSE_CODES: Final = frozenset(CloseCode)
+OTHER_CODE: Final = 0
+"""Of a client that closed with a number that is none of the protocol's."""
 _SILENT_VIOLATIONS: Final = (
     CloseCode.PROTOCOL_VIOLATION,
     CloseCode.INVALID_TEXT,
@@ -96,6 +104,8 @@ class Connection:
         self.close_code: int | None = None
         """Why the connection ended; None while it lives."""
         self._node = node
+        self._counters = node.instruments.counters
+        self._packets = node.packets
         self._settings = settings
         self._head = head
         self._transport = transport
@@ -111,6 +121,7 @@ class Connection:
             on_violation=self.close,
             # Whoever has not shown a token yet gets little memory; a message just past its limit still gets 1005.
             message_bytes_max=min(settings.frame_bytes, 2 * settings.message_bytes),
+            counters=self._counters,
         )
         self._nursery: trio.Nursery | None = None
         self._conversation = Conversation(node, settings, rates, self)
@@ -135,6 +146,8 @@ class Connection:
         Cancellation:
             Closes with 4003; takes at most `close_timeout_ms` to say so.
         """
+        trace = parse_traceparent_untrusted(self._head.header("traceparent"))
+        bind_contextvars(peer=self.peer_host, **log_fields(trace=trace))
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -154,6 +167,7 @@ class Connection:
             with trio.move_on_after(self._settings.close_timeout_ms / 1000, shield=True):
                 await self._stream.finish()
             self._stream.abort()
+            self._conversation.ended()
             self._watch.connection = None
             if self._left is not None and self._left[0].tail is self._left[1]:
                 # While it is parked it must not keep all of this in memory.
@@ -170,6 +184,8 @@ class Connection:
         if self.close_code is not None:
             return
         self.close_code = code
+        self._note_end(code, by_peer=False)
+        fields = self._log_fields()
         self._conversation.state = State.CLOSED
         self._leave(ends_session=ends_session(code, by_peer=False))
         if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
@@ -179,7 +195,23 @@ class Connection:
             self._nursery.cancel_scope.cancel()
         # Last, as the host's logger may raise.
         if code in LOGGED_CLOSES:
-            log.info("connection closed", peer=self.peer_host, code=int(code), reason=CLOSE_REASONS[code])
+            log.info(
+                "connection closed", peer=self.peer_host, code=int(code), reason=CLOSE_REASONS[code], **fields
+            )
+
+    def _note_end(self, code: int, *, by_peer: bool) -> None:
+        if self._packets.is_watched:
+            self._packets.closed(code, self.peer_host, self.session or self._claimed, by_peer=by_peer)
+        if self._is_open:
+            # What a client closes with is any number; ours are few.
+            self._counters.closes[code if code in CLOSE_CODES else OTHER_CODE] += 1
+        elif code == CloseCode.ABNORMAL:
+            self._counters.refused["bad_upgrade"] += 1
+
+    def _log_fields(self) -> dict[str, Any]:
+        """Return whose connection it is, for log lines of whatever task closes it."""
+        session = self.session or self._claimed
+        return {} if session is None else log_fields(session=session.session_id, user=session.user_id)
 
     def _leave(self, *, ends_session: bool) -> None:
         """Take the session out of every hub; end it or park it."""
@@ -211,7 +243,7 @@ class Connection:
             # trio-websocket has answered 400 and closed the stream; its wait for a request would never end.
             self.close(CloseCode.ABNORMAL)
             return
-        credentials = credentials_untrusted(self._head, self._settings.allowed_origins)
+        credentials = credentials_untrusted(self._head, self._settings.allowed_origins, self._node.auth.cookie)
         identity = None
         if credentials is not None:
             try:
@@ -247,14 +279,18 @@ class Connection:
     async def _reject(self, request: WebSocketRequest, refusal: LiveError) -> None:
         """Answer an upgrade whose token is not good with an HTTP status instead."""
         log.info("upgrade refused", peer=self.peer_host, code=refusal.code)
-        status = 401 if isinstance(refusal, InvalidToken) else 503
-        await request.reject(status, body=f"{refusal.code} {refusal.reason}\n".encode())
+        status = next((status for kind, status in REFUSAL_STATUSES if isinstance(refusal, kind)), 503)
+        wait_ms = refusal.retry_after_ms
+        headers = [] if wait_ms is None else [(b"Retry-After", b"%d" % -(-wait_ms // 1000))]
+        self._counters.refused["unavailable" if status == 503 else "token"] += 1
+        await request.reject(status, extra_headers=headers, body=f"{refusal.code} {refusal.reason}\n".encode())
         self.close_code = CloseCode.ABNORMAL
 
     def _ended_by_peer(self, code: int) -> None:
         """Note that the client closed; trio-websocket has put its answer into the queue."""
         if self.close_code is None:
             self.close_code = code
+            self._note_end(code, by_peer=True)
             self._conversation.state = State.CLOSED
             self._leave(ends_session=ends_session(code, by_peer=True))
 
@@ -283,18 +319,34 @@ class Connection:
         """Close if something is overdue; return when to look again."""
         if self.close_code is not None or now < self._due_at:
             return None
-        deadline, code = self.liveness.deadline()
-        if deadline > now:
-            self._due_at = deadline
-            return deadline
-        self.close(code)
-        return None
+        while True:
+            deadline, code = self.liveness.deadline()
+            if deadline > now:
+                self._due_at = deadline
+                return deadline
+            if code is not None:
+                self.close(code)
+                return None
+            self._warn()
+
+    def _warn(self) -> None:
+        """Tell that the token ends soon."""
+        self.liveness.warned()
+        expires_at = None if self.session is None else self.session.expires_at
+        if expires_at is not None:
+            left_ms = max(0, expires_at - self._node.now_ms())
+            warning = Notification("token_expiring", expires_at=expires_at, expires_in_ms=left_ms)
+            self.send(Outgoing(Op.NOTIFICATION, warning))
 
     def renewed(self, expires_at: int | None) -> None:
         """Note when the session's token ends."""
-        node = self._node
-        token_by = None if expires_at is None else node.now() + (expires_at - node.now_ms()) / 1000
-        self.liveness.identified(token_by)
+        node, token_by, warn_by = self._node, None, None
+        if expires_at is not None:
+            left_s = (expires_at - node.now_ms()) / 1000
+            token_by = node.now() + left_s
+            # Who is warned and renews at once must not be warned again at once, however short tokens live.
+            warn_by = token_by - min(node.auth.warning_s, left_s / 2)
+        self.liveness.identified(token_by, warn_by)
         self.watch_deadline()
 
     def _on_frames(self) -> None:
@@ -305,14 +357,27 @@ class Connection:
     def send(self, packet: Outgoing) -> None:
         """Queue a packet; never waits, never raises. Before the handshake is through it goes nowhere."""
         if self._is_open:
-            self._stream.push(packet.frame(self._codec), mark_of(packet))
+            self._counters.packets_out += 1
+            frame = packet.frame(self._codec)
+            if self._packets.is_watched:
+                self._packets.went(packet, frame, self.peer_host, self.session or self._claimed)
+            self._stream.push(frame, mark_of(packet))
 
     def send_later(self, packet: Outgoing) -> None:
         """Queue a packet of which there are many."""
         if self._is_open:
-            self._stream.push_later(packet.frame(self._codec), mark_of(packet))
+            self._counters.packets_out += 1
+            frame = packet.frame(self._codec)
+            if self._packets.is_watched:
+                self._packets.went(packet, frame, self.peer_host, self.session or self._claimed)
+            self._stream.push_later(frame, mark_of(packet))
 
     # --- what handlers may ask of it; see `Caller` ----------------------------------------------------
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """What waits for the client: (frames, bytes)."""
+        return self._stream.queued_frames, self._stream.queued_bytes
 
     @property
     def is_crowded(self) -> bool:
@@ -361,6 +426,10 @@ class Connection:
         """Give up the session, and close: another connection resumes it."""
         self._leave(ends_session=False)
         self.close(CloseCode.TAKEN_OVER)
+
+    def expel(self, code: int, reason: str) -> None:
+        """See `Outlet.expel`."""
+        self.close(code, reason)
 
     def overflow(self) -> None:
         """Close the connection as that of a slow consumer."""

@@ -9,12 +9,13 @@ leave (`egress`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
 import structlog
 import trio
+from structlog.contextvars import bind_contextvars
 
 from livechat.error import (
     InternalError,
@@ -23,14 +24,16 @@ from livechat.error import (
     PayloadTooLarge,
     ProtocolError,
     RateLimited,
+    ShuttingDown,
 )
+from livechat.gateway.asked import Asked
 from livechat.gateway.lanes import Answer, Lanes, Pace
 from livechat.gateway.liveness import Liveness
 from livechat.gateway.rates import RateLimiter, RateLimits
 from livechat.gateway.settings import GatewaySettings
-from livechat.handlers import resume
+from livechat.handlers import access, resume
 from livechat.handlers import session as session_handlers
-from livechat.handlers.auth import Identity, UserIdMissing, authenticate
+from livechat.handlers.auth import Banned, Identity, UserIdMissing
 from livechat.handlers.call import Call, Caller
 from livechat.handlers.node import Node
 from livechat.handlers.table import HANDLERS
@@ -41,6 +44,7 @@ from livechat.protocol.opcodes import CloseCode, Op
 from livechat.protocol.outgoing import Outgoing, error
 from livechat.protocol.requests import Identify, Resume
 from livechat.protocol.session import State, next_state
+from livechat.telemetry.scope import log_fields
 
 log = structlog.get_logger("livechat.gateway")
 
@@ -83,6 +87,7 @@ class Conversation:
 
     def __init__(self, node: Node, settings: GatewaySettings, rates: RateLimits, peer: Peer) -> None:
         self._node = node
+        self._packets = node.packets
         self._settings = settings
         self._peer = peer
         self.state = State.CONNECTED
@@ -95,17 +100,29 @@ class Conversation:
         """RESUMEs that are being answered; the next one begins before the one before it has quite ended."""
         self._held: deque[Packet] = deque()
         """What came while a RESUME was being answered."""
+        self._unanswered: set[Asked] = set()
+        """Requests whose span has not ended; empty where there are no spans."""
+        self._shown: Session | None = None
+        """The session that the log lines of our task show."""
 
     def activated(self) -> None:
         """Note that a session was attached."""
         self._identity_refusals = 0
         self.state = State.ACTIVE
 
+    def ended(self) -> None:
+        """Note that the connection is over."""
+        for asked in list(self._unanswered):
+            asked.end_span("the connection ended")
+
     async def take(self, message: str | bytes) -> None:
         """Take the client's next message; return when the one after it may be read.
 
         Errors are replies; nothing is raised.
         """
+        self._node.instruments.counters.packets_in += 1
+        if self._peer.session is not self._shown:
+            self._show_session()
         packet = self._decode(message)
         if packet is None:
             return
@@ -117,6 +134,12 @@ class Conversation:
             self._held.append(packet)
         while len(self._lanes) + len(self._held) >= self._settings.requests_in_flight:
             await self._room.park()
+
+    def _show_session(self) -> None:
+        """Have the log lines of this task, and of those it starts, say whose connection it is."""
+        self._shown = session = self._peer.session
+        if session is not None:
+            bind_contextvars(**log_fields(session=session.session_id, user=session.user_id))
 
     async def _do(self, packet: Packet) -> None:
         if packet.op == Op.IDENTIFY:
@@ -136,21 +159,28 @@ class Conversation:
         try:
             if size > limit:
                 raise PayloadTooLarge(f"packet: expected at most {limit} bytes, got {size}")
-            return decode_untrusted(message)
+            packet = decode_untrusted(message)
         except LiveError as refusal:
+            if self._packets.is_watched:
+                self._packets.came(None, message, self._peer.peer_host, self._peer.session)
             # Looking for the id parses the message, so in a far too large one nobody looks.
             request_id = request_id_of_untrusted(message) if size <= 2 * limit else None
             reply = error(refusal, None, request_id)
+            self._node.instruments.counters.errors[refusal.code] += 1
             self._lanes.enter(None, Pace.STORED, lambda answer: answer(reply))
             if isinstance(refusal, ProtocolError):
                 self._count_invalid()
-        return None
+            return None
+        if self._packets.is_watched:
+            self._packets.came(packet, message, self._peer.peer_host, self._peer.session)
+        return packet
 
     def _handle(self, packet: Packet) -> None:
         """Check, validate and do one request that need not wait for anybody but the store."""
+        asked = self._ask(packet)
         if packet.op == Op.HEARTBEAT:
             # It belongs to no channel, and must not wait for a store that takes its time.
-            self._begin(packet, self._peer.session, self._send_reply)
+            self._begin(packet, self._peer.session, asked.through(self._send_reply))
             return
         key: Hashable = None if packet.d is None else packet.d.get("channel_id")
         if packet.op == Op.SYNC:
@@ -159,36 +189,47 @@ class Conversation:
             key = None
         session = self._peer.session
         pace = PACES.get(packet.op, Pace.STORED)
-        self._lanes.enter(key, pace, lambda answer: self._begin(packet, session, answer))
+        self._lanes.enter(key, pace, lambda answer: self._begin(packet, session, asked.through(answer)))
 
-    def _begin(self, packet: Packet, session: Session | None, answer: Answer) -> None:
-        call = self._call(packet, session, answer)
+    def _begin(self, packet: Packet, session: Session | None, asked: Asked) -> None:
+        call = self._call(packet, session, asked)
         try:
-            next_state(self.state, packet.op)
+            # First of all, so that what is refused for any other reason is not free to be asked without end.
             self._limit(packet.op)
+            next_state(self.state, packet.op)
             request = request_untrusted(packet)
-            if isinstance(request, Resume):
-                self._resumes += 1
-                self._peer.spawn(lambda: self._resume(call, request))
-            else:
-                HANDLERS[packet.op](call, request)
+            call.nonce = getattr(request, "nonce", None)
+            call.channel_id = getattr(request, "channel_id", None)
+            if session is not None:
+                access.check_channels(session.channels, request)
+            with call.scope(asked.current()):
+                if isinstance(request, Resume):
+                    self._resumes += 1
+                    self._node.instruments.counters.reconnects += 1
+                    self._peer.spawn(lambda: self._resume(call, request))
+                else:
+                    HANDLERS[packet.op](call, request)
         except ProtocolError as refusal:
             call.fail(refusal)
             self._count_invalid()
         except LiveError as refusal:
             call.fail(refusal)
         except Exception:
-            log.exception("handler failed", op=packet.op)
+            log.exception("handler failed", op=packet.op, **call.log_fields())
             call.fail(InternalError("internal error"))
 
-    def _call(self, packet: Packet, session: Session | None, answer: Answer) -> Call:
+    def _ask(self, packet: Packet) -> Asked:
+        return Asked(self._node.instruments, packet, self._unanswered)
+
+    def _call(self, packet: Packet, session: Session | None, asked: Asked) -> Call:
         return Call(
             node=self._node,
             caller=self._peer,
             session_or_none=session,
             op=packet.op,
             request_id=packet.id,
-            answer=answer,
+            answer=asked,
+            trace=asked.trace,
             pause=self._lanes.pause,
             go_on=self._lanes.go_on,
         )
@@ -215,13 +256,12 @@ class Conversation:
 
     async def begin_as(self, identity: Identity) -> None:
         """Do what an IDENTIFY would, for a token that came with the upgrade and was found good."""
-        request = Identify(token="")
+        packet = Packet(Op.IDENTIFY, None)
         with self._asked():
-            await self._enter(
-                lambda answer: self._open(self._call(Packet(Op.IDENTIFY, None), None, answer), identity, request)
-            )
+            await self._enter(packet, self._ask(packet), identity, Identify(token=""))
 
     async def _identify(self, packet: Packet) -> None:
+        asked = self._ask(packet)
         with self._asked():
             try:
                 self._limit(packet.op)
@@ -230,15 +270,21 @@ class Conversation:
                 identity = await self.authenticate(request.token, request.user_id)
             except LiveError as refusal:
                 reply = error(refusal, packet.op, packet.id)
-                self._lanes.enter(None, Pace.STORED, lambda answer: answer(reply))
+                self._lanes.enter(None, Pace.STORED, lambda answer: asked.through(answer)(reply))
                 self._count_refusal(refusal)
                 return
-            identify, session = request, self._peer.session
-            await self._enter(lambda answer: self._open(self._call(packet, session, answer), identity, identify))
+            await self._enter(packet, asked, identity, request)
 
-    async def _enter(self, begin: Callable[[Answer], None]) -> None:
+    async def _enter(self, packet: Packet, asked: Asked, identity: Identity, request: Identify) -> None:
         """Begin an IDENTIFY, and wait for READY: what follows may need the session."""
-        is_first = self._peer.session is None
+        session = self._peer.session
+        is_first = session is None
+
+        def begin(answer: Answer) -> None:
+            call = self._call(packet, session, asked.through(answer))
+            with call.scope(asked.current()):
+                self._open(call, identity, request)
+
         self._lanes.enter(None, Pace.STORED, begin)
         while is_first and len(self._lanes):
             await self._room.park()
@@ -270,6 +316,8 @@ class Conversation:
             self._identity_refusals += 1
             if self._identity_refusals >= IDENTIFY_REFUSALS_MAX:
                 self._peer.close(CloseCode.AUTHENTICATION_FAILED)
+        elif isinstance(refusal, Banned):
+            self._peer.close(CloseCode.BANNED)
 
     async def _resume(self, call: Call, request: Resume) -> None:
         """Answer a RESUME; what came meanwhile comes after it."""
@@ -288,6 +336,7 @@ class Conversation:
             self._room.unpark_all()
 
     async def _prove_and_resume(self, call: Call, request: Resume) -> None:
+        failed = self._node.instruments.counters.resumes_failed
         try:
             try:
                 identity: Identity | None = await self.authenticate(request.token, None)
@@ -295,14 +344,24 @@ class Conversation:
                 identity = None
             await resume.resume(call, request, identity)
         except InvalidToken as refusal:
+            failed["token"] += 1
             call.reply(Op.INVALID_SESSION, InvalidSession(refusal.reason))
             self._count_refusal(refusal)
         except LiveError as refusal:
+            failed["shutting_down" if isinstance(refusal, ShuttingDown) else "unavailable"] += 1
             call.fail(refusal)
         except Exception:
-            log.exception("handler failed", op=call.op)
+            failed["internal"] += 1
+            log.exception("handler failed", op=call.op, **call.log_fields())
             call.fail(InternalError("internal error"))
 
     async def authenticate(self, token: str, user_id: str | None) -> Identity:
-        """Ask the authenticator; raises as `livechat.handlers.auth.authenticate`."""
-        return await authenticate(self._node.authenticator, token, user_id, self._node.now_ms)
+        """Return whom a token speaks for, if it is good for a session.
+
+        Raises:
+            InvalidToken, RateLimited, BackendUnavailable: see `livechat.handlers.access.prove`.
+            Forbidden: it is good for other things only.
+        """
+        identity = await access.prove(self._node, token, user_id, self._peer.peer_host)
+        access.check_scope(identity, access.CHAT_SCOPES)
+        return identity

@@ -24,6 +24,7 @@ from livechat.gateway.transport import Transport
 from livechat.hub.users import Mark
 from livechat.protocol.frames import CLOSE_HEAD, FrameScanner, serialize_close
 from livechat.protocol.opcodes import CloseCode
+from livechat.telemetry.counters import Counters, DropReason
 
 JOIN_FRAMES_MAX: Final = 64
 JOIN_BYTES_MAX: Final = 262_144
@@ -59,6 +60,7 @@ class EgressStream(trio.abc.Stream):
         on_overflow: called when the client has become a slow consumer.
         on_violation: called when the client announces a message that is too large or too fragmented.
         message_bytes_max: the largest message; may be changed later.
+        counters: where bytes and drops are counted.
     """
 
     def __init__(
@@ -71,12 +73,15 @@ class EgressStream(trio.abc.Stream):
         on_overflow: Callable[[], None],
         on_violation: Callable[[CloseCode], None],
         message_bytes_max: int,
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = Counters() if counters is None else counters
         self._transport = transport
         self._limits = limits
         self._crowded_frames = int(limits.frames_max * CROWDED_SHARE)
         self._crowded_bytes = int(limits.bytes_max * CROWDED_SHARE)
         head, end, rest = received.partition(END_OF_HEAD)
+        self._counters.bytes_in += len(received)
         self._head: bytes | None = head + end
         self._held = rest
         """Read from the transport, and not yet given to trio-websocket."""
@@ -134,7 +139,7 @@ class EgressStream(trio.abc.Stream):
             mark: what it carries that must be told again if it is not sent; see `cut`.
         """
         if self.close_sent or self.broken or self.overflowed:
-            self._note_unsent(mark)
+            self._note_unsent(mark, self._why_closed())
             return
         if frame[0] == CLOSE_HEAD:
             self.close_sent = True
@@ -147,8 +152,16 @@ class EgressStream(trio.abc.Stream):
         else:
             self._append(frame, mark)
 
-    def _note_unsent(self, mark: Mark | None) -> None:
-        if mark is not None:
+    def _why_closed(self) -> DropReason:
+        if self.overflowed:
+            return "slow_consumer"
+        return "connection_lost" if self.broken else "connection_closed"
+
+    def _note_unsent(self, mark: Mark | None, reason: DropReason) -> None:
+        if mark is None:
+            self._counters.drops["transient", reason] += 1
+        else:
+            self._counters.drops["durable", reason] += 1
             self._unsent.append(mark)
 
     def cut(self) -> list[Mark]:
@@ -167,7 +180,7 @@ class EgressStream(trio.abc.Stream):
                 self._queued_bytes -= len(self._queue.pop())
                 dropped.append(self._marks.pop())
             for mark in reversed(dropped):
-                self._note_unsent(mark)
+                self._note_unsent(mark, self._why_closed())
         self.close_sent = True
         self._put(serialize_close(code, reason), None)
 
@@ -177,9 +190,10 @@ class EgressStream(trio.abc.Stream):
                 sent = self._transport.send_nowait(frame)
             except OSError:
                 self.broken = True
-                self._note_unsent(mark)
+                self._note_unsent(mark, "connection_lost")
                 self._writer.unpark_all()
                 return
+            self._counters.bytes_out += sent
             if sent == len(frame):
                 if self._transport.has_unsent:
                     self._writer.unpark_all()
@@ -248,6 +262,7 @@ class EgressStream(trio.abc.Stream):
         if not sent:
             return
         self._pinned = 0
+        self._counters.bytes_out += sent
         self._queued_bytes -= sent
         queue = self._queue
         while queue and sent >= len(queue[0]):
@@ -281,7 +296,7 @@ class EgressStream(trio.abc.Stream):
     def abort(self) -> None:
         """Close the socket at once and forget the queue."""
         for mark in self._marks:
-            self._note_unsent(mark)
+            self._note_unsent(mark, self._why_closed())
         self._queue.clear()
         self._marks.clear()
         self._queued_bytes = 0
@@ -318,6 +333,7 @@ class EgressStream(trio.abc.Stream):
             except OSError as exc:
                 self.broken = True
                 raise trio.BrokenResourceError("the connection failed") from exc
+            self._counters.bytes_in += len(self._held)
         return self._take_frames()
 
     def _take_frames(self) -> bytes:

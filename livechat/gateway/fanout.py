@@ -18,8 +18,9 @@ from livechat.handlers.node import Node
 from livechat.hub.channels import ChannelFacts
 from livechat.hub.users import Session, SessionState
 from livechat.protocol.events import ChannelEvent, Message, Notification, ReadEvent, SettingsEvent
+from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import Op
-from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.outgoing import JobMark, Outgoing
 from livechat.protocol.types import ChannelId, UserId
 
 KEPT_CHANGES: Final = ("update", "delete")
@@ -40,18 +41,20 @@ class FanOut:
         """Apply a notice to the hubs and send it to all who hear it but its origin."""
         if isinstance(notice, ChannelNotice):
             if isinstance(notice.event, Message):
-                self._message(notice.event)
+                self._message(notice, notice.event)
             else:
                 self._channel_event(notice, notice.event)
         elif isinstance(notice, FocusNotice):
             origin = self._origin(notice)
             op = Op.READ_EVENT if isinstance(notice.event, ReadEvent) else Op.TYPING_EVENT
             recipients = self._node.channels.focused(notice.event.channel_id, origin)
-            self._send(recipients, Outgoing(op, notice.event))
+            self._send(recipients, Outgoing(op, notice.event, trace=notice.trace))
         elif isinstance(notice, UserNotice):
             self._user_event(notice)
-        else:
+        elif isinstance(notice, GlobalNotice):
             self._global_event(notice)
+        else:
+            self._node.readiness.heard(notice)
 
     def _origin(self, notice: ChannelNotice | FocusNotice | UserNotice) -> Session | None:
         return None if notice.origin is None else self._node.users.get(notice.origin)
@@ -67,11 +70,12 @@ class FanOut:
 
     # --- the room tier --------------------------------------------------------------------------------
 
-    def _message(self, event: Message) -> None:
+    def _message(self, notice: ChannelNotice, event: Message) -> None:
         channel = self._node.channels.get(event.channel_id)
         if channel is None:
             return
-        packet = Outgoing(Op.MESSAGE_EVENT, event, mark=(event.channel_id, event.seq))
+        mark = (event.channel_id, event.seq)
+        packet = Outgoing(Op.MESSAGE_EVENT, event, mark=mark, trace=notice.trace)
         # First: a connection that breaks below is parked with what it was handed, less what it has not sent.
         channel.last_seq = event.seq
         self._send(list(channel.subscribers), packet)
@@ -89,7 +93,7 @@ class FanOut:
         recipients = node.channels.recipients(event.channel_id, origin)
         concerned = self._concerned(event, origin)
         mark = None if event.seq is None else (event.channel_id, event.seq)
-        packet = Outgoing(Op.CHANNEL_EVENT, event, mark=mark, key=_key_of(event))
+        packet = Outgoing(Op.CHANNEL_EVENT, event, mark=mark, key=_key_of(event), trace=notice.trace)
         if event.event == "leave":
             self._remove(event)
         elif event.event == "delete":
@@ -139,7 +143,7 @@ class FanOut:
         for session in sessions:
             if session.outlet is not None:
                 self._node.channels.subscribe(session, facts.channel_id)
-            else:
+            elif session.may_hear(facts.channel_id):
                 session.miss_from(facts.channel_id, event.seq)
 
     def _remove(self, event: ChannelEvent) -> None:
@@ -171,16 +175,21 @@ class FanOut:
 
     def _user_event(self, notice: UserNotice) -> None:
         event = notice.event
+        if isinstance(event, JobEvent):
+            self._job_event(notice, event)
+            return
         if isinstance(event, Notification):
-            packet = Outgoing(Op.NOTIFICATION, event, key=(event.kind, event.channel_id, event.seq))
+            key = (event.kind, event.channel_id, event.seq)
+            packet = Outgoing(Op.NOTIFICATION, event, key=key, trace=notice.trace)
         elif isinstance(event, SettingsEvent):
-            packet = Outgoing(Op.SETTINGS_EVENT, event, key="settings")
+            packet = Outgoing(Op.SETTINGS_EVENT, event, key="settings", trace=notice.trace)
         else:
-            packet = Outgoing(Op.UNREAD_EVENT, event)
+            packet = Outgoing(Op.UNREAD_EVENT, event, trace=notice.trace)
         self.encoded += 1
         origin = self._origin(notice)
+        channel_id: ChannelId | None = getattr(event, "channel_id", None)
         for session in list(self._node.users.sessions_of(notice.user_id)):
-            if session is origin:
+            if session is origin or (channel_id is not None and not session.may_hear(channel_id)):
                 continue
             if session.outlet is not None:
                 session.outlet.send(packet)
@@ -188,8 +197,24 @@ class FanOut:
             elif packet.key is not None:
                 session.miss(packet)
 
+    def _job_event(self, notice: UserNotice, event: JobEvent) -> None:
+        mark = JobMark(event.job_id, event.event_seq)
+        has_bytes = isinstance(event.partial, bytes)
+        packet = Outgoing(Op.JOB_EVENT, event, mark=mark, has_bytes=has_bytes, trace=notice.trace)
+        self.encoded += 1
+        sessions = list(self._node.users.sessions_of(notice.user_id))
+        for session in [each for each in sessions if each.session_id == notice.only] or sessions:
+            if notice.channel_id is not None and not session.may_hear(notice.channel_id):
+                continue
+            if session.outlet is None or event.job_id in session.jobs_due:
+                # It finds the event in the store, after those that it has missed.
+                session.miss_job_event(mark)
+            else:
+                session.outlet.send(packet)
+                self.delivered += 1
+
     def _global_event(self, notice: GlobalNotice) -> None:
-        packet = Outgoing(Op.ANNOUNCEMENT, notice.event, key=notice.event.announcement_id)
+        packet = Outgoing(Op.ANNOUNCEMENT, notice.event, key=notice.event.announcement_id, trace=notice.trace)
         sessions = list(self._node.users)
         for session in sessions:
             if session.outlet is None:

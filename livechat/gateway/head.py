@@ -6,6 +6,7 @@ It must not answer or refuse: malformed heads go to the HTTP side, whose parser 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -16,8 +17,13 @@ HEAD_BYTES_MAX: Final = 16_384
 WEBSOCKET_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 QUERY_FIELDS_MAX: Final = 64
 END_OF_HEAD: Final = b"\r\n\r\n"
+END_OF_LINES: Final = re.compile(rb"\n\r?\n")
+"""The end of a head as h11 finds it: to some programs a line ends without a carriage return (RFC 9112, 2.2)."""
+LOOSE: Final = re.compile(r"^[ \t]|[\x00-\x08\x0a-\x1f\x7f]")
+"""What a line of a head may hold to one reader, and another reads two lines in it, or half of one."""
 WEBSOCKET_PATH: Final = "/ws"
-TOKEN_COOKIE: Final = "livechat_token"  # noqa: S105 - the cookie's name, not a token
+ANY_ORIGIN: Final = "*"
+"""Among origins: all of them."""
 
 
 @attrs.frozen
@@ -30,6 +36,8 @@ class RequestHead:
     headers: tuple[tuple[str, str], ...] = attrs.field(repr=False)
     """Names in lower case, in order of appearance."""
     version: str = "HTTP/1.1"
+    is_loose: bool = False
+    """A line is continued, or holds a control character: who reads it elsewhere may read something else."""
 
     @property
     def path(self) -> str:
@@ -60,12 +68,16 @@ class RequestHead:
         keys = [value for name, value in self.headers if name == "sec-websocket-key"]
         if self.version != "HTTP/1.1":
             return "expected HTTP/1.1"
+        if self.is_loose:
+            return "expected each header on a line, without control characters"
         if not all(name.isascii() and value.isascii() for name, value in self.headers):
             return "expected headers in ASCII"
         if self.values("transfer-encoding") or any(length != "0" for length in self.values("content-length")):
             return "expected no body"
         if len(keys) != 1 or WEBSOCKET_KEY.fullmatch(keys[0]) is None:
             return "expected one Sec-WebSocket-Key of 16 bytes in base64"
+        if len(self.values("sec-websocket-version")) > 1:
+            return "expected one Sec-WebSocket-Version"
         return None
 
 
@@ -96,13 +108,19 @@ def parse_head_untrusted(data: bytes) -> RequestHead | None:
         urlsplit(parts[1])
     except ValueError:
         return None
-    return RequestHead(parts[0], parts[1], tuple(headers), parts[2])
+    is_loose = any(LOOSE.search(line) for line in (first, *lines))
+    return RequestHead(parts[0], parts[1], tuple(headers), parts[2], is_loose)
 
 
-def credentials_untrusted(head: RequestHead, allowed_origins: tuple[str, ...]) -> UpgradeCredentials | None:
+def credentials_untrusted(
+    head: RequestHead, allowed_origins: tuple[str, ...], cookie: str
+) -> UpgradeCredentials | None:
     """Find a token in the query, the Authorization header or, from an allowed origin, the cookie.
 
     A browser sends cookies along with whatever page opens the socket; so its origin must be one of ours.
+
+    Args:
+        cookie: its name.
     """
     try:
         query = parse_qs(urlsplit(head.target).query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
@@ -114,13 +132,14 @@ def credentials_untrusted(head: RequestHead, allowed_origins: tuple[str, ...]) -
         if scheme.lower() == "bearer" and value:
             token = value.strip()
     if token is None and head.header("origin") in allowed_origins:
-        token = _cookie(head.header("cookie") or "", TOKEN_COOKIE)
+        token = cookie_value(head.header("cookie") or "", cookie)
     if token is None:
         return None
     return UpgradeCredentials(token, next(iter(query.get("user_id", ())), None), "session_id" in query)
 
 
-def _cookie(header: str, name: str) -> str | None:
+def cookie_value(header: str, name: str) -> str | None:
+    """Return what a Cookie header says of a name; None: nothing."""
     for pair in header.split(";"):
         key, _, value = pair.strip().partition("=")
         if key == name and value:
@@ -159,6 +178,26 @@ def original_peer(head: RequestHead, peer_host: str, is_tls: bool, proxies: tupl
         ip_address(client)
     except ValueError:
         client = peer_host
-    is_https = head.values("x-forwarded-proto")[-1:] == ["https"]
     # A proxy beside us says nothing of where its client is, so its own loopback address does not count.
-    return client, is_https or (client != peer_host and is_loopback(client))
+    return client, is_forwarded_https(head) or (client != peer_host and is_loopback(client))
+
+
+def is_forwarded_https(head: RequestHead) -> bool:
+    """Tell whether a trusted proxy says that TLS protects the way to it."""
+    return head.values("x-forwarded-proto")[-1:] == ["https"]
+
+
+def may_open(head: RequestHead, origins: Collection[str]) -> bool:
+    """Tell whether a WebSocket may be opened from where a browser says that it is opened from.
+
+    A program that is no browser sends no Origin; it could say anything. A page always may reach the server that it
+    came from itself.
+
+    Args:
+        origins: of the pages that may; without any, all may.
+    """
+    origin = head.header("origin")
+    if origin is None or not origins or ANY_ORIGIN in origins or origin in origins:
+        return True
+    host = (head.header("host") or "").lower()
+    return bool(host) and origin in (f"https://{host}", f"http://{host}")

@@ -11,15 +11,17 @@ import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
 
 from livechat.error import ConfigError
-from livechat.gateway.head import END_OF_HEAD, HEAD_BYTES_MAX, RequestHead, parse_head_untrusted
+from livechat.gateway.head import END_OF_LINES, HEAD_BYTES_MAX, RequestHead, parse_head_untrusted
 from livechat.gateway.transport import PlainTransport, TlsTransport, Transport
+from livechat.limits.addresses import Refusal
 from livechat.protocol.types import Address
+from livechat.telemetry.counters import Counters
 
 log = structlog.get_logger("livechat.listener")
 
@@ -28,7 +30,8 @@ ACCEPT_AT_ONCE: Final = 64
 """Connections accepted before other tasks get their turn."""
 OVERLOAD_PAUSE_S: Final = 0.1
 OVERLOAD_ERRNOS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
-OVERLOAD_LOG_INTERVAL_S: Final = 60.0
+LOG_INTERVAL_S: Final = 60.0
+"""How often overload, and addresses that connect too often, are spoken of at most."""
 PASSING_ERRNOS: Final = {
     errno.EPERM,
     errno.EPROTO,
@@ -46,6 +49,26 @@ PASSING_ERRNOS: Final = {
 
 ServeHead = Callable[[Transport, RequestHead | None, bytes], Awaitable[None]]
 """Serves a connection whose first request's head was read: (transport, head if it parses, bytes read)."""
+
+
+class Doorkeeper(Protocol):
+    """Decides who may connect, by the address alone."""
+
+    def connect(self, host: str) -> Refusal | None:
+        """Count a connection that was accepted; None: it may stay, until `disconnect`."""
+        ...
+
+    def disconnect(self, host: str) -> None:
+        """Note the end of a connection that might stay."""
+        ...
+
+    async def refuse(self, transport: Transport, refusal: Refusal) -> None:
+        """Answer a client that may not stay; the caller closes."""
+        ...
+
+    async def refuse_slow(self, transport: Transport) -> None:
+        """Answer a client whose first request did not come whole in time; the caller closes."""
+        ...
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -105,9 +128,11 @@ class Listener:
 
     Args:
         sockets: from `bind`, and listening; closed when `run` ends.
-        tls: None for plain TCP.
+        tls: asked for the context of each handshake; None for plain TCP.
+        doorkeeper: None: everybody may connect.
         head_timeout_s: for the TLS handshake and for the head of the first request, each.
         connections_max: beyond it, connections wait in the kernel's backlog.
+        counters: where the connections are counted that came to nothing.
     """
 
     def __init__(
@@ -115,18 +140,24 @@ class Listener:
         sockets: list[socket.socket],
         serve_head: ServeHead,
         *,
-        tls: ssl.SSLContext | None,
+        tls: Callable[[], ssl.SSLContext] | None,
         head_timeout_s: float,
         connections_max: int,
+        doorkeeper: Doorkeeper | None = None,
+        counters: Counters | None = None,
     ) -> None:
+        self._refused = (Counters() if counters is None else counters).refused
         self._sockets = sockets
         self._serve_head = serve_head
         self._tls = tls
         self._head_timeout_s = head_timeout_s
         self._room = trio.Semaphore(connections_max)
+        self._doorkeeper = doorkeeper
         self.accepted = 0
         """Connections so far."""
-        self._log_after = -math.inf
+        self.refused = 0
+        """Of these, how many were of addresses that connect too often."""
+        self._log_after: dict[str, float] = {}
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; then the sockets are closed.
@@ -150,33 +181,47 @@ class Listener:
             for _ in range(ACCEPT_AT_ONCE):
                 await self._room.acquire()
                 try:
-                    sock, _address = listening.accept()
+                    sock, address = listening.accept()
                 except OSError as exc:
                     self._room.release()
                     if isinstance(exc, BlockingIOError):
                         break
                     if exc.errno in OVERLOAD_ERRNOS:
-                        self._log_overload(exc)
+                        self._log("cannot accept", error=exc.strerror)
                         await trio.sleep(OVERLOAD_PAUSE_S)
                         break
                     if exc.errno in PASSING_ERRNOS:
                         continue
                     raise
                 self.accepted += 1
-                connections.start_soon(self._serve, sock)
+                self._begin(sock, address[0], connections)
 
-    def _log_overload(self, exc: OSError) -> None:
+    def _begin(self, sock: socket.socket, host: str, connections: trio.Nursery) -> None:
+        """Serve a connection in a task of its own, or refuse it in one, or drop it."""
+        refusal = None if self._doorkeeper is None else self._doorkeeper.connect(host)
+        if refusal is not None:
+            self.refused += 1
+            self._refused["limit"] += 1
+            self._log("connections refused", peer=host)
+            if refusal.is_flood:
+                sock.close()
+                self._room.release()
+                return
+        connections.start_soon(self._serve, sock, host, refusal)
+
+    def _log(self, event: str, **said: object) -> None:
+        """Warn, but not all the time."""
         now = trio.current_time()
-        if now >= self._log_after:
-            self._log_after = now + OVERLOAD_LOG_INTERVAL_S
-            log.warning("cannot accept", error=exc.strerror)
+        if now >= self._log_after.get(event, -math.inf):
+            self._log_after[event] = now + LOG_INTERVAL_S
+            log.warning(event, **said)
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, host: str, refusal: Refusal | None) -> None:
         transport: Transport | None = None
         try:
             transport = await self._open(sock)
             if transport is not None:
-                await self._dispatch(transport)
+                await self._dispatch(transport, refusal)
         except Exception:
             # The outermost boundary of one connection: a bug in serving it must not reach the others.
             log.exception("connection failed")
@@ -185,6 +230,8 @@ class Listener:
                 sock.close()
             else:
                 transport.abort()
+            if self._doorkeeper is not None and refusal is None:
+                self._doorkeeper.disconnect(host)
             self._room.release()
 
     async def _open(self, sock: socket.socket) -> Transport | None:
@@ -192,13 +239,14 @@ class Listener:
         try:
             if self._tls is None:
                 return PlainTransport(sock)
-            transport = TlsTransport(sock, self._tls)
+            transport = TlsTransport(sock, self._tls())
         except OSError:
             return None
         try:
             with trio.fail_after(self._head_timeout_s):
                 await transport.handshake()
         except (OSError, trio.TooSlowError):
+            self._refused["tls"] += 1
             transport.abort()
             return None
         except BaseException:
@@ -206,25 +254,37 @@ class Listener:
             raise
         return transport
 
-    async def _dispatch(self, transport: Transport) -> None:
+    async def _dispatch(self, transport: Transport, refusal: Refusal | None) -> None:
+        head = bytearray()
         try:
-            with trio.fail_after(self._head_timeout_s):
-                received = await _read_head(transport)
-        except (OSError, trio.TooSlowError):
+            with trio.move_on_after(self._head_timeout_s) as patience:
+                await _read_head(transport, head)
+        except OSError:
+            self._refused["no_request"] += 1
             return
-        if received.find(END_OF_HEAD) > HEAD_BYTES_MAX:
+        if patience.cancelled_caught:
+            self._refused["no_request"] += 1
+            if head and self._doorkeeper is not None:
+                await self._doorkeeper.refuse_slow(transport)
+            return
+        received = bytes(head)
+        if refusal is not None:
+            # Only now: a client that has not asked yet would take the answer for a mistake.
+            assert self._doorkeeper is not None
+            await self._doorkeeper.refuse(transport, refusal)
+            return
+        end = END_OF_LINES.search(received)
+        if end is not None and end.start() > HEAD_BYTES_MAX:
             # It came in one piece with its end; cut off there, it is refused like any other that is too long.
             received = received[: HEAD_BYTES_MAX + 1]
         if received:
             await self._serve_head(transport, parse_head_untrusted(received), received)
 
 
-async def _read_head(transport: Transport) -> bytes:
-    """Read up to the end of the first request's head, or as much as a head may have; empty if none came."""
-    received = b""
-    while END_OF_HEAD not in received and len(received) <= HEAD_BYTES_MAX:
+async def _read_head(transport: Transport, received: bytearray) -> None:
+    """Read up to the end of the first request's head, or as much as a head may have."""
+    while END_OF_LINES.search(received) is None and len(received) <= HEAD_BYTES_MAX:
         data = await transport.receive()
         if not data:
-            return received
+            return
         received += data
-    return received

@@ -4,10 +4,13 @@ It must not close anything; the connection does, with the code that the deadline
 
     silence     1.5 heartbeat intervals without a complete frame                  4002
     identify    no IDENTIFY or RESUME in time; stands still while one is answered   4506
+    warning     the token ends soon                                                none: the client is told
     token       the token that proved the identity has ended                       4502
 """
 
 from __future__ import annotations
+
+from operator import itemgetter
 
 from livechat.protocol.opcodes import CloseCode
 
@@ -32,6 +35,7 @@ class Liveness:
         "_identify_timeout_s",
         "_silence_s",
         "_token_by",
+        "_warn_by",
     )
 
     def __init__(self, now: float, *, heartbeat_interval_s: float, identify_timeout_s: float) -> None:
@@ -42,6 +46,7 @@ class Liveness:
         self._asked_at: float | None = None
         self._extended = False
         self._token_by: float | None = None
+        self._warn_by: float | None = None
 
     def heard(self, now: float) -> None:
         """Note that a complete frame came."""
@@ -63,20 +68,30 @@ class Liveness:
             self._extended = True
             self._identify_by = now + self._identify_timeout_s
 
-    def identified(self, token_by: float | None) -> None:
+    def identified(self, token_by: float | None, warn_by: float | None = None) -> None:
         """Note that there is a session, or a new token for it.
 
         Args:
             token_by: when the token ends; None: never.
+            warn_by: when the client is to be told of that.
         """
         self._identify_by = None
         self._token_by = token_by
+        self._warn_by = warn_by
 
-    def deadline(self) -> tuple[float, CloseCode]:
-        """Return the next deadline, and with what to close once it has passed."""
-        candidates = [(self._heard_at + self._silence_s, CloseCode.HEARTBEAT_TIMEOUT)]
+    def warned(self) -> None:
+        """Note that the client was told that its token ends soon."""
+        self._warn_by = None
+
+    def deadline(self) -> tuple[float, CloseCode | None]:
+        """Return the next deadline, and with what to close once it has passed; None: only warn."""
+        candidates: list[tuple[float, CloseCode | None]] = [
+            (self._heard_at + self._silence_s, CloseCode.HEARTBEAT_TIMEOUT)
+        ]
         if self._identify_by is not None and self._asked_at is None:
             candidates.append((self._identify_by, CloseCode.IDENTIFY_TIMEOUT))
         if self._token_by is not None:
             candidates.append((self._token_by, CloseCode.TOKEN_EXPIRED))
-        return min(candidates)
+        if self._warn_by is not None:
+            candidates.append((self._warn_by, None))
+        return min(candidates, key=itemgetter(0))

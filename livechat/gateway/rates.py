@@ -11,7 +11,7 @@ that time on by 1 / per_s, and it may not come to lie further ahead than a whole
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from functools import lru_cache
 from typing import Final
 
@@ -127,3 +127,29 @@ class RateLimiter:
         times.append(now)
         if len(times) == REFUSALS_MAX and now - times[0] <= REFUSALS_WINDOW_S:
             self.is_abusive = True
+
+
+class RateLimiters:
+    """A `RateLimiter` for each name, in bounded memory.
+
+    Args:
+        names_max: beyond it, the name that asked longest ago is forgotten.
+    """
+
+    def __init__(self, limits: RateLimits, names_max: int) -> None:
+        self._limits = limits
+        self._names_max = names_max
+        self._by_name: OrderedDict[str, RateLimiter] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def take(self, name: str, op: int, now: float) -> int | None:
+        """Take a token for a request; see `RateLimiter.take`."""
+        limiter = self._by_name.get(name)
+        if limiter is None:
+            limiter = self._by_name[name] = RateLimiter(self._limits, now)
+            if len(self._by_name) > self._names_max:
+                self._by_name.popitem(last=False)
+        self._by_name.move_to_end(name)
+        return limiter.take(op, now)

@@ -42,6 +42,7 @@ class GatewaySettings:
     http_idle_ms: int = 30_000
     """Within it an HTTP connection's next request must come, and within it again its body."""
     allowed_origins: tuple[str, ...] = ()
-    """Browser origins from which the token cookie is accepted."""
+    """Browser origins from which the token cookie is accepted. If there are any, here or in `http.cors_origins`,
+    pages of others (but the server's own) can't open a WebSocket at all (403)."""
     trusted_proxies: tuple[str, ...] = ()
     """Hosts or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""

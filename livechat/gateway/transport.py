@@ -60,7 +60,10 @@ class Transport(Protocol):
         ...
 
     def send_eof(self) -> None:
-        """Tell the peer that nothing more comes. Does not wait, does not fail."""
+        """Tell the peer that nothing more comes. Does not wait, does not fail.
+
+        What is received from then on says only that the peer has not ended its side: it may be ciphertext.
+        """
         ...
 
     def abort(self) -> None:
@@ -154,6 +157,7 @@ class TlsTransport:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = b""
         """Ciphertext the socket has not taken; new plaintext waits until it is gone."""
+        self._is_ended = False
 
     @property
     def has_unsent(self) -> bool:
@@ -206,6 +210,9 @@ class TlsTransport:
         """See `Transport`."""
         # Before the read: cancelled after it, its data would be lost.
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._is_ended:
+            # OpenSSL reads no more once it has said so. What comes is counted only, as it came.
+            return await self._plain.receive()
         while True:
             try:
                 return self._tls.read(RECEIVE_BYTES)
@@ -219,6 +226,7 @@ class TlsTransport:
 
     def send_eof(self) -> None:
         """See `Transport`."""
+        self._is_ended = True
         try:
             self._tls.unwrap()
         except (ssl.SSLError, ValueError):

@@ -10,10 +10,12 @@ from livechat.gateway.head import (
     credentials_untrusted,
     is_loopback,
     is_trusted,
+    may_open,
     original_peer,
     parse_head_untrusted,
 )
 
+COOKIE = "livechat_token"
 ORIGINS = ("https://chat.example", "http://localhost:3000")
 
 
@@ -66,7 +68,7 @@ def test_what_is_no_whole_head_is_left_to_the_http_side(data: bytes) -> None:
 def test_no_bytes_make_the_parser_or_what_reads_its_result_raise(data: bytes) -> None:
     head = parse_head_untrusted(data)
     if head is not None:
-        credentials_untrusted(head, ORIGINS)
+        credentials_untrusted(head, ORIGINS, COOKIE)
         original_peer(head, "10.0.0.1", False, ("10.0.0.0/8",))
         assert head.is_websocket in (True, False)
 
@@ -99,7 +101,7 @@ def test_everything_else_is_the_http_sides() -> None:
 
 
 def credentials(*headers: tuple[str, str], target: str = "/ws") -> UpgradeCredentials | None:
-    return credentials_untrusted(request(*headers, target=target), ORIGINS)
+    return credentials_untrusted(request(*headers, target=target), ORIGINS, COOKIE)
 
 
 def test_without_a_token_there_are_no_credentials() -> None:
@@ -168,10 +170,18 @@ def test_the_cookie_counts_for_nothing_from_anywhere_else(headers: list[tuple[st
     assert credentials(("Cookie", "livechat_token=t"), *headers) is None
 
 
+def test_the_cookie_has_the_name_that_it_was_given() -> None:
+    head = request(("Cookie", "livechat_token=t; mine=m"), ("Origin", ORIGINS[0]))
+    found = credentials_untrusted(head, ORIGINS, "mine")
+    assert found is not None
+    assert found.token == "m"
+    assert credentials_untrusted(head, ORIGINS, "min") is None
+
+
 def test_without_allowed_origins_no_cookie_counts() -> None:
     head = request(("Cookie", "livechat_token=t"))
-    assert credentials_untrusted(head, ()) is None
-    assert credentials_untrusted(request(("Cookie", "livechat_token=t"), ("Origin", "null")), ()) is None
+    assert credentials_untrusted(head, (), COOKIE) is None
+    assert credentials_untrusted(request(("Cookie", "livechat_token=t"), ("Origin", "null")), (), COOKIE) is None
 
 
 @pytest.mark.parametrize("cookie", ["", ";;", "livechat_token", "livechat_token=", "xlivechat_token=t", "token=t"])
@@ -302,3 +312,56 @@ def test_behind_a_trusted_proxy_it_is_the_proxy_that_says_whether_tls_protects(
 def test_behind_a_trusted_proxy_on_loopback_a_client_is_not_taken_for_loopback() -> None:
     for claims in (request(), request(("X-Forwarded-For", "unknown")), request(("X-Forwarded-For", "127.0.0.1"))):
         assert original_peer(claims, "127.0.0.1", False, ("127.0.0.1",)) == ("127.0.0.1", False)
+
+
+# --- what two could read differently, and who may open -----------------------------------------------------
+
+GOOD_UPGRADE = (
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
+
+
+@pytest.mark.parametrize("value", ["a\nb: c", "a\rb", "a\0", "a\x7f", "a\r\n folded: b", "a\r\n\tfolded: b"])
+def test_an_upgrade_with_lines_that_can_be_read_in_two_ways_is_refused(value: str) -> None:
+    assert request(*GOOD_UPGRADE).upgrade_fault is None
+    assert request(*GOOD_UPGRADE, ("A", "a\tb")).upgrade_fault is None
+    loose = request(*GOOD_UPGRADE, ("A", value))
+    assert loose.is_loose
+    assert loose.upgrade_fault is not None
+    assert loose.upgrade_fault.startswith("expected each header on a line")
+
+
+def test_an_upgrade_of_two_versions_is_refused() -> None:
+    both = request(*GOOD_UPGRADE, ("Sec-WebSocket-Version", "8"))
+    assert both.upgrade_fault == "expected one Sec-WebSocket-Version"
+
+
+@pytest.mark.parametrize(
+    ("origin", "origins", "may"),
+    [
+        (None, ORIGINS, True),
+        ("https://chat.example", ORIGINS, True),
+        ("https://evil.example", ORIGINS, False),
+        ("https://evil.example", (), True),
+        ("https://evil.example", ("*",), True),
+        ("null", ORIGINS, False),
+        ("", ORIGINS, False),
+        # The server's own, by the name it was asked by.
+        ("http://chat.example", ("https://other.example",), True),
+        ("http://chat.example:81", ("https://other.example",), False),
+        ("https://chat.example.evil", ("https://other.example",), False),
+        ("CHAT.EXAMPLE", ("https://other.example",), False),
+    ],
+)
+def test_pages_may_open_from_where_they_are_allowed_to(
+    origin: str | None, origins: tuple[str, ...], may: bool
+) -> None:
+    headers = () if origin is None else (("Origin", origin),)
+    assert may_open(request(*headers), origins) is may
+
+
+def test_a_page_of_no_host_is_not_the_servers_own() -> None:
+    head = RequestHead("GET", "/ws", (("origin", "https://"),))
+    assert not may_open(head, ORIGINS)

@@ -15,9 +15,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from livechat.error import ConfigError
 from livechat.gateway.head import HEAD_BYTES_MAX, RequestHead
-from livechat.gateway.listener import OVERLOAD_PAUSE_S, Listener, addresses, bind, listen
+from livechat.gateway.listener import OVERLOAD_PAUSE_S, Doorkeeper, Listener, addresses, bind, listen
 from livechat.gateway.transport import Transport, send_all
 from livechat.protocol.types import Address
+from livechat.telemetry.counters import Counters
 from tests.support.sockets import tls_contexts
 
 DEADLINE_S = 20.0
@@ -153,10 +154,20 @@ async def listening(
     tls: ssl.SSLContext | None = None,
     head_timeout_s: float = DEADLINE_S,
     connections_max: int = 100,
+    doorkeeper: Doorkeeper | None = None,
+    counters: Counters | None = None,
 ) -> AsyncGenerator[tuple[Listener, Address]]:
     sockets = bind("127.0.0.1", 0)
     listen(sockets)
-    listener = Listener(sockets, served, tls=tls, head_timeout_s=head_timeout_s, connections_max=connections_max)
+    listener = Listener(
+        sockets,
+        served,
+        tls=None if tls is None else lambda: tls,
+        head_timeout_s=head_timeout_s,
+        connections_max=connections_max,
+        doorkeeper=doorkeeper,
+        counters=counters,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.run, nursery)
         yield listener, addresses(sockets)[0]
@@ -286,10 +297,14 @@ async def test_over_tls_the_head_is_what_was_encrypted() -> None:
 async def test_who_speaks_no_tls_on_a_tls_port_is_cut_and_gives_its_place_up(said: bytes) -> None:
     served = Served()
     server_context, client_context = tls_contexts()
-    async with listening(served, tls=server_context, head_timeout_s=0.05, connections_max=1) as (_, address):
+    counters = Counters()
+    async with listening(
+        served, tls=server_context, head_timeout_s=0.05, connections_max=1, counters=counters
+    ) as (_, address):
         async with await trio.open_tcp_stream(*address) as plain:
             await plain.send_all(said)
             assert b"served" not in await answer(plain)
+        assert counters.refused["tls"] == 1
         stream = await trio.open_ssl_over_tcp_stream(*address, ssl_context=client_context, https_compatible=True)
         await stream.send_all(HEAD)
         assert await answer(stream) == b"served"

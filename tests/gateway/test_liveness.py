@@ -45,6 +45,16 @@ def test_a_token_ends_its_connection_unless_it_is_renewed() -> None:
     assert liveness.deadline() == (145.0, CloseCode.HEARTBEAT_TIMEOUT)
 
 
+def test_a_token_is_warned_of_once_before_it_ends() -> None:
+    liveness = new_liveness()
+    liveness.identified(140.0, 120.0)
+    assert liveness.deadline() == (120.0, None)
+    liveness.warned()
+    assert liveness.deadline() == (140.0, CloseCode.TOKEN_EXPIRED)
+    liveness.identified(144.0, 130.0)
+    assert liveness.deadline() == (130.0, None)
+
+
 def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
     liveness = new_liveness()
     liveness.answered(105.0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livechat.gateway.rates import REFUSALS_MAX, REFUSALS_WINDOW_S, RateLimiter, RateLimits
+from livechat.gateway.rates import REFUSALS_MAX, REFUSALS_WINDOW_S, RateLimiter, RateLimiters, RateLimits
 from livechat.protocol.opcodes import Op
 
 CLASSES: dict[str, tuple[int, ...]] = {
@@ -187,3 +187,22 @@ def test_refusals_of_all_classes_count_together() -> None:
         limiter.take(Op.MESSAGE_CREATE, 0.0)
         limiter.take(Op.READ, 0.0)
     assert limiter.is_abusive
+
+
+# --- many names ----------------------------------------------------------------------------------------
+
+
+def test_each_name_has_buckets_of_its_own() -> None:
+    limiters = RateLimiters(RateLimits(messages_per_s=1, messages_burst=1), names_max=10)
+    assert [limiters.take(name, Op.MESSAGE_CREATE, 5.0) for name in "abab"] == [None, None, 1000, 1000]
+    assert limiters.take("a", Op.HISTORY, 5.0) is None
+    assert limiters.take("a", Op.MESSAGE_CREATE, 6.0) is None
+
+
+def test_the_name_that_asked_longest_ago_is_forgotten_first() -> None:
+    limiters = RateLimiters(RateLimits(messages_per_s=1, messages_burst=1), names_max=2)
+    for name in ("a", "b", "a", "c"):
+        limiters.take(name, Op.MESSAGE_CREATE, 5.0)
+    assert len(limiters) == 2
+    assert limiters.take("a", Op.MESSAGE_CREATE, 5.0) == 1000
+    assert limiters.take("b", Op.MESSAGE_CREATE, 5.0) is None
