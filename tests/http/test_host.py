@@ -42,6 +42,7 @@ async def deaf(_scope: Any, _receive: Any, send: Any) -> None:
 async def describe(scope: Any, _receive: Any, send: Any) -> None:
     """Answer with the scope."""
     plain = {key: value.decode() if isinstance(value, bytes) else value for key, value in scope.items()}
+    plain["extensions"] = list(scope["extensions"])
     plain["headers"] = [[name.decode(), value.decode()] for name, value in scope["headers"]]
     await respond(send, json.dumps(plain).encode())
 
@@ -306,7 +307,9 @@ async def test_a_client_that_waits_too_long_between_requests_or_within_one_is_cu
     async with serving(echo, idle_s=0.01) as address:
         (response,) = split_responses(await exchange(address, GET, eof=False))
         assert response.status == 200
-        assert await exchange(address, post(b"never whole")[:-5], eof=False) == b""
+        for begun in (post(b"never whole")[:-5], GET[:-2], CHUNKED + b"5\r\nab"):
+            first, second = split_responses(await exchange(address, GET + begun, eof=False))
+            assert (first.status, second.status, second.headers["connection"]) == (200, 408, "close")
 
 
 # --- applications that fail --------------------------------------------------------------------------------
