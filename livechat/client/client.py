@@ -18,7 +18,8 @@ import trio
 from livechat.client import link
 from livechat.client.api import Requests
 from livechat.client.error import ClientClosed
-from livechat.client.events import SessionEvent, State
+from livechat.client.events import JobGap, SessionEvent, State
+from livechat.client.following import JobEvents
 from livechat.client.link import Dial, OnPacket, Target
 from livechat.client.runner import Runner, Token, Way
 from livechat.client.sent import SendChanged, SentMessage
@@ -27,9 +28,10 @@ from livechat.client.settings import ClientSettings
 from livechat.client.state import Channel
 from livechat.client.subscribers import Subscribers, Subscription
 from livechat.protocol.events import Announcement, Message, MessageCreated, UserPresence
+from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import Op
 from livechat.protocol.requests import Attachment, MessageCreate
-from livechat.protocol.types import ChannelId, SessionId, UserId
+from livechat.protocol.types import ChannelId, JobId, SessionId, UserId
 
 Event = SessionEvent | SendChanged
 """What `Client.events` yields."""
@@ -132,6 +134,20 @@ class Client(Requests):
             return event if isinstance(event, Message) and event.channel_id == channel_id else None
 
         return self._subscribers.subscribe(convert)
+
+    def job_events(self, job_id: str) -> JobEvents:
+        """Iterate over the events of one job of the user's, up to its end: those that came already, then the rest.
+
+        It may be called once `POST /api/v1/jobs` has told the job's id: nothing is missed in between. Over
+        reconnects, and over restarts of the server, it goes on where it was; what is missing is told by `events`
+        (`JobGap`).
+        """
+        known = self._session.jobs.kept(JobId(job_id))
+
+        def convert(event: Event) -> JobEvent | JobGap | None:
+            return event if isinstance(event, JobEvent | JobGap) and event.job_id == job_id else None
+
+        return JobEvents(known, self._subscribers.subscribe(convert))
 
     # --- messages -----------------------------------------------------------------------------------
 
@@ -288,8 +304,9 @@ async def open_client(
 
     Args:
         url: `ws://host:port/ws` or `wss://…`.
-        token: who we are; or an async function that fetches one: at the start, before the old one ends (READY's
-            `expires_at`), and when one is refused. What it raises ends the client, unless the old one still holds.
+        token: who we are; or an async function that fetches one: before each connection, and before the old one
+            ends (when four fifths of its life are over, or the server says so), to renew it on the connection. It
+            is never asked for two at a time. What it raises ends the client, unless the old one may still hold.
         user_id: who to be, with a shared secret.
         settings: the defaults, if left out.
         tls: for `wss://`; the system's certificates, if left out.

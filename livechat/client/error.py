@@ -57,6 +57,10 @@ class OutcomeUnknown(ClientError):
     """A message was given up after it was sent: whether it is stored is not known."""
 
 
+class JobLost(ClientError):
+    """The server knows nothing of a job (any more)."""
+
+
 class SubscriberTooSlow(ClientError):
     """More events waited for a subscriber than it may keep; what it was handed up to here is complete."""
 

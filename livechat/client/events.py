@@ -21,7 +21,8 @@ from livechat.protocol.events import (
     UnreadEvent,
     UserPresence,
 )
-from livechat.protocol.types import ChannelId
+from livechat.protocol.jobs import JobEvent
+from livechat.protocol.types import ChannelId, JobId
 
 State = Literal["connecting", "online", "resuming", "offline"]
 """`connecting` until the first READY; `resuming` from a loss of the connection until the next READY or RESUMED;
@@ -54,6 +55,17 @@ class Gap:
 
 
 @attrs.frozen
+class JobGap:
+    """Events of a job that are not handed over: those strictly between `after` and `before`."""
+
+    job_id: JobId
+    after: int
+    """The last `event_seq` that was handed over."""
+    before: int | None
+    """None: the server knows nothing of the job (any more), and no more of it comes."""
+
+
+@attrs.frozen
 class ChannelLost:
     """The user is in a channel no more, and how that came about was not heard."""
 
@@ -73,10 +85,11 @@ ServerEvent = (
     | Notification
     | Announcement
     | SettingsEvent
+    | JobEvent
     | Error
 )
 """What the server tells. `Error` is one that answers no request of ours."""
 
-SessionEvent = ServerEvent | StateChanged | Gap | ChannelLost
+SessionEvent = ServerEvent | StateChanged | Gap | ChannelLost | JobGap
 Sequenced = Message | ChannelEvent
 """What has a place in a channel's one sequence; a ChannelEvent only with a `seq`."""

@@ -7,7 +7,7 @@ field may be null or left out, and an unknown op is no event. What remains must 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -15,12 +15,14 @@ from cattrs.gen import make_dict_structure_fn
 
 from livechat.client.events import ServerEvent
 from livechat.error import ProtocolError
-from livechat.protocol import events
+from livechat.protocol import events, jobs
 from livechat.protocol.codec import Packet
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import AnnouncementId, ChannelId, MessageId, SessionId, Ssrc, UserId
+from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
 
 T = TypeVar("T")
+
+PARTIAL: Final = str | bytes | None
 
 EVENTS: Final[dict[int, type[ServerEvent]]] = {
     Op.CHANNEL_EVENT: events.ChannelEvent,
@@ -32,6 +34,7 @@ EVENTS: Final[dict[int, type[ServerEvent]]] = {
     Op.NOTIFICATION: events.Notification,
     Op.ANNOUNCEMENT: events.Announcement,
     Op.SETTINGS_EVENT: events.SettingsEvent,
+    Op.JOB_EVENT: jobs.JobEvent,
 }
 
 ANSWERS: Final[dict[int, type[Any]]] = {
@@ -106,6 +109,19 @@ def _exact(cls: type[Any], name: str) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _number(value: Any, _type: object) -> float:
+    # Not every language writes a float as such.
+    if type(value) not in (int, float):
+        raise ValueError("expected a number")
+    return float(value)
+
+
+def _partial(value: Any, _type: object) -> str | bytes | None:
+    if value is not None and type(value) not in (str, bytes):
+        raise ValueError("expected text or bytes")
+    return cast("str | bytes | None", value)
+
+
 def _is(kind: object) -> Callable[[Any], bool]:
     def check(cls: Any) -> bool:
         return get_origin(cls) is kind
@@ -116,8 +132,10 @@ def _is(kind: object) -> Callable[[Any], bool]:
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
     text, integer = _exact(str, "text"), _exact(int, "an integer")
-    for name in (str, UserId, ChannelId, SessionId, MessageId, AnnouncementId):
+    for name in (str, UserId, ChannelId, SessionId, MessageId, AnnouncementId, JobId):
         converter.register_structure_hook(name, text)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(lambda cls: cls == PARTIAL, _partial)
     for number in (int, Ssrc):
         converter.register_structure_hook(number, integer)
     converter.register_structure_hook(bool, _exact(bool, "true or false"))

@@ -39,11 +39,12 @@ log = logging.getLogger("livechat.client")
 """Not structlog: unconfigured it writes to standard output, which belongs to the program that uses the client."""
 
 Token = str | Callable[[], Awaitable[str]]
-"""A token, or what fetches a fresh one: asked at the start, before a token ends, and when one is refused."""
+"""A token, or what fetches a fresh one: asked before each connection, and before a token ends."""
 
 LEFT: Final = "the client's block was left"
 RENEW_SHARE: Final = 0.8
-"""A token is renewed when so much of the life it had when it came is over, and tried again so as well."""
+"""A token is renewed when so much of the life it had when it came is over, and tried again so as well; or when the
+server says that it ends soon."""
 RENEW_PAUSE_S: Final = 60.0
 """How long a renewal waits for its answer."""
 
@@ -95,6 +96,7 @@ class Runner:
         self._timer_at = -math.inf
         """When the timer wakes up by itself; it is awake while this is in the past."""
         self._renewal = trio.lowlevel.ParkingLot()
+        self._fetching = trio.Lock()
         self._renewed_for: int | None = None
         """The end of the token's life that the renewal has seen."""
 
@@ -138,7 +140,7 @@ class Runner:
             self._conversation.cancel()
         if session.deadline() < self._timer_at:
             self._timer.unpark_all()
-        if session.expires_at != self._renewed_for:
+        if session.expires_at != self._renewed_for or session.is_warned:
             self._renewal.unpark_all()
 
     # --- time -----------------------------------------------------------------------------------------
@@ -161,8 +163,9 @@ class Runner:
             left_s = math.inf if expires_at is None else expires_at / 1000 - time.time()
             with trio.move_on_after(max(1.0, left_s * RENEW_SHARE)) as patience:
                 await self._renewal.park()
-            if not patience.cancelled_caught:
+            if not patience.cancelled_caught and not self._session.is_warned:
                 continue
+            self._session.is_warned = False
             problem = await self._fetch_token()
             if problem is not None:
                 log.warning("no fresh token: %r", problem)
@@ -179,13 +182,13 @@ class Runner:
         if isinstance(self._way.token, str):
             self._token = self._way.token
             return None
-        token = ""
         with self._until_stopped():
-            try:
-                token = await self._way.token()
-            except Exception as exc:  # noqa: BLE001 - the application's own function: what it raises is for the application
-                return exc
-        self._token = token
+            # One at a time: what the application shows for a fresh token may be good for one only.
+            async with self._fetching:
+                try:
+                    self._token = await self._way.token()
+                except Exception as exc:  # noqa: BLE001 - the application's own: what it raises is for the application
+                    return exc
         return None
 
     # --- connections ------------------------------------------------------------------------------------
@@ -207,12 +210,14 @@ class Runner:
     async def _keep_connected(self) -> None:
         needs_token = True
         while True:
-            problem = await self._fetch_token() if needs_token else None
+            problem = await self._fetch_token()
             if self._has_stopped():
                 return
-            if problem is not None:
+            if problem is not None and needs_token:
                 self.failure = problem
                 return
+            if problem is not None:
+                log.warning("no fresh token, the old one is shown again: %r", problem)
             ended = await self._connect()
             if self._has_stopped():
                 return

@@ -29,6 +29,7 @@ from livechat.client.channels import ChannelBook
 from livechat.client.error import ClientClosed, ConnectionLost, refusal
 from livechat.client.events import ServerEvent, SessionEvent, State, StateChanged
 from livechat.client.heartbeat import HeartbeatMonitor
+from livechat.client.jobs import JobBook
 from livechat.client.outbox import Entry, Outbox, Settle
 from livechat.client.payloads import ANSWERS, events_untrusted, structure_untrusted
 from livechat.client.pending import Answer, Pending, Request, ignore
@@ -43,11 +44,13 @@ from livechat.protocol.events import (
     HistoryPage,
     Message,
     MessageCreated,
+    Notification,
     Ready,
     Reconnect,
     Resumed,
     Synced,
 )
+from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import CloseCode, Op
 from livechat.protocol.requests import CHANNELS_MAX, Identify, MessageCreate, PresenceUpdate, Resume, Sync
 from livechat.protocol.types import SessionId, UserId
@@ -111,8 +114,11 @@ class ClientSession:
         """What the server accepts, from the first HELLO on."""
         self.expires_at: int | None = None
         """When the token ends, in milliseconds since 1970; None: never, or not known."""
+        self.is_warned = False
+        """The server has said that the token ends soon; taken back by whoever renews it."""
         self.book = ChannelBook(settings, uniform, self.events.append, self.ask)
         self.state = self.book.state
+        self.jobs = JobBook(settings.job_events_kept)
         self.session_id: SessionId | None = None
         self.presence = PresenceUpdate(settings.status)
         """What was set last, for the next session."""
@@ -327,7 +333,12 @@ class ClientSession:
     def _event(self, event: ServerEvent) -> None:
         if isinstance(event, Message) and event.author_id == self.state.user_id:
             self._outbox.heard(event)
-        self.book.take(event)
+        elif isinstance(event, Notification) and event.kind == "token_expiring":
+            self.is_warned = True
+        if isinstance(event, JobEvent):
+            self.events.extend(self.jobs.take(event))
+        else:
+            self.book.take(event)
 
     def _hello(self, packet: Packet) -> None:
         if self._phase is not Phase.GREETING:
@@ -344,11 +355,13 @@ class ClientSession:
             self._token,
             positions if len(positions) <= CHANNELS_MAX else None,
             presence_batches=True,
+            jobs=self.jobs.positions(),
         )
         self._shake_hands(Phase.RESUMING, Op.RESUME, resume)
 
     def _identify(self) -> None:
-        self._shake_hands(Phase.IDENTIFYING, Op.IDENTIFY, self.identity(self._token))
+        identity = attrs.evolve(self.identity(self._token), jobs=self.jobs.positions())
+        self._shake_hands(Phase.IDENTIFYING, Op.IDENTIFY, identity)
 
     def identity(self, token: str) -> Identify:
         """Return what IDENTIFY says with `token`."""
@@ -383,6 +396,7 @@ class ClientSession:
         resumed = structure_untrusted(packet.d, Resumed)
         self._go_online(new_session=False)
         self.book.resumed(resumed)
+        self.events.extend(self.jobs.resumed(resumed.jobs))
 
     def _go_online(self, *, new_session: bool) -> None:
         self._phase = Phase.ONLINE
@@ -432,6 +446,7 @@ class ClientSession:
                 self.presence = request.payload
             case Identify():
                 self.expires_at = answer.expires_at
+                self.is_warned = False
         self.book.acknowledged(request.op, answer)
 
     def _error(self, packet: Packet) -> None:

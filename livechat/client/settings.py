@@ -83,5 +83,7 @@ class ClientSettings:
     """Events of one channel kept while an earlier one is missing; more are fetched again instead."""
     events_buffered_max: int = attrs.field(default=10_000, validator=_at_least_one)
     """Events waiting for one subscriber; past it the subscription ends."""
+    job_events_kept: int = attrs.field(default=1000, validator=_at_least_one)
+    """The newest events of jobs that are kept, for who asks for a job after it has begun (`Client.job_events`)."""
     messages_kept: int = 100
     """The newest messages of every channel that are kept in `Client.channels`."""
