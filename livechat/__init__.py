@@ -12,30 +12,55 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from livechat.accounts.book import Accounts
+    from livechat.accounts.records import Account
+    from livechat.accounts.settings import AccountSettings
     from livechat.client.client import Client, open_client
-    from livechat.client.error import ClientError
-    from livechat.client.events import ChannelLost, Gap, StateChanged
+    from livechat.client.error import ClientError, JobLost
+    from livechat.client.events import ChannelLost, Gap, JobGap, StateChanged
     from livechat.client.sent import SendChanged, SentMessage
     from livechat.client.settings import Backoff, ClientSettings
     from livechat.config import Config, StoreSettings, load_config
+    from livechat.credentials import mint_token
     from livechat.error import ConfigError, ContentRejected, InvalidToken, LiveError
+    from livechat.files.blobs import BlobReader, BlobStore, BlobWriter
+    from livechat.files.settings import FileSettings
     from livechat.gateway.rates import RateLimits
     from livechat.gateway.settings import GatewaySettings
     from livechat.handlers.auth import Authenticator, Identity, SharedSecretAuthenticator
     from livechat.handlers.content import ContentFilter, Draft, WordFilter
     from livechat.handlers.limits import ChatLimits
+    from livechat.http.settings import HttpSettings
+    from livechat.jobs.kinds import JobContext, Partial, Progress, Result
+    from livechat.jobs.settings import JobSettings
+    from livechat.limits.settings import AddressLimits
     from livechat.media.settings import MediaSettings
     from livechat.protocol.events import Message
-    from livechat.protocol.types import UserId
+    from livechat.protocol.jobs import JobEvent
+    from livechat.protocol.patterns import ChannelPatterns
+    from livechat.protocol.types import FileId, UserId
     from livechat.server import Addresses, Server, open_server
+    from livechat.telemetry.masking import mask_secrets
+    from livechat.tokens.issuer import IssuedToken, TokenIssuer
+    from livechat.tokens.revocations import Revocations
+    from livechat.tokens.settings import AuthSettings
     from livechat.tuning import tune_process
     from livechat.version import __version__
 else:
     _HOMES = {
+        "AddressLimits": "limits.settings",
+        "Account": "accounts.records",
+        "AccountSettings": "accounts.settings",
+        "Accounts": "accounts.book",
         "Addresses": "server",
+        "AuthSettings": "tokens.settings",
         "Authenticator": "handlers.auth",
         "Backoff": "client.settings",
+        "BlobReader": "files.blobs",
+        "BlobStore": "files.blobs",
+        "BlobWriter": "files.blobs",
         "ChannelLost": "client.events",
+        "ChannelPatterns": "protocol.patterns",
         "ChatLimits": "handlers.limits",
         "Client": "client.client",
         "ClientError": "client.error",
@@ -45,24 +70,40 @@ else:
         "ContentFilter": "handlers.content",
         "ContentRejected": "error",
         "Draft": "handlers.content",
+        "FileId": "protocol.types",
+        "FileSettings": "files.settings",
         "Gap": "client.events",
         "GatewaySettings": "gateway.settings",
+        "HttpSettings": "http.settings",
         "Identity": "handlers.auth",
         "InvalidToken": "error",
+        "IssuedToken": "tokens.issuer",
+        "JobContext": "jobs.kinds",
+        "JobEvent": "protocol.jobs",
+        "JobGap": "client.events",
+        "JobLost": "client.error",
+        "JobSettings": "jobs.settings",
         "LiveError": "error",
         "MediaSettings": "media.settings",
         "Message": "protocol.events",
+        "Partial": "jobs.kinds",
+        "Progress": "jobs.kinds",
         "RateLimits": "gateway.rates",
+        "Revocations": "tokens.revocations",
+        "Result": "jobs.kinds",
         "SendChanged": "client.sent",
         "SentMessage": "client.sent",
         "Server": "server",
         "SharedSecretAuthenticator": "handlers.auth",
         "StateChanged": "client.events",
         "StoreSettings": "config",
+        "TokenIssuer": "tokens.issuer",
         "UserId": "protocol.types",
         "WordFilter": "handlers.content",
         "__version__": "version",
         "load_config": "config",
+        "mask_secrets": "telemetry.masking",
+        "mint_token": "credentials",
         "open_client": "client.client",
         "open_server": "server",
         "tune_process": "tuning",
@@ -81,10 +122,19 @@ else:
 
 
 __all__ = [
+    "Account",
+    "AccountSettings",
+    "Accounts",
+    "AddressLimits",
     "Addresses",
+    "AuthSettings",
     "Authenticator",
     "Backoff",
+    "BlobReader",
+    "BlobStore",
+    "BlobWriter",
     "ChannelLost",
+    "ChannelPatterns",
     "ChatLimits",
     "Client",
     "ClientError",
@@ -94,24 +144,40 @@ __all__ = [
     "ContentFilter",
     "ContentRejected",
     "Draft",
+    "FileId",
+    "FileSettings",
     "Gap",
     "GatewaySettings",
+    "HttpSettings",
     "Identity",
     "InvalidToken",
+    "IssuedToken",
+    "JobContext",
+    "JobEvent",
+    "JobGap",
+    "JobLost",
+    "JobSettings",
     "LiveError",
     "MediaSettings",
     "Message",
+    "Partial",
+    "Progress",
     "RateLimits",
+    "Result",
+    "Revocations",
     "SendChanged",
     "SentMessage",
     "Server",
     "SharedSecretAuthenticator",
     "StateChanged",
     "StoreSettings",
+    "TokenIssuer",
     "UserId",
     "WordFilter",
     "__version__",
     "load_config",
+    "mask_secrets",
+    "mint_token",
     "open_client",
     "open_server",
     "tune_process",

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 import tomllib
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
@@ -21,17 +20,26 @@ import typed_settings as ts
 from typed_settings.converters import get_default_cattrs_converter, register_strlist_hook
 from typed_settings.exceptions import TsError
 
+from livechat.accounts.settings import AccountSettings
 from livechat.error import ConfigError
+from livechat.files.settings import FileSettings
 from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.auth import SECRET_LENGTH_MIN, SECRET_VARIETY_MIN, is_guessable
 from livechat.handlers.limits import ChatLimits
+from livechat.http.settings import HttpSettings, check_origins
+from livechat.jobs.settings import JobSettings
+from livechat.limits.settings import AddressLimits
 from livechat.media.settings import MediaSettings
 from livechat.store.location import locate, mask
+from livechat.tokens.private_file import obtain_private, read_private
+from livechat.tokens.settings import AuthSettings
 
 ENV_PREFIX: Final = "LIVECHAT_"
 TOML_SECTION: Final = "livechat"
 SECRET_FILE: Final = "secret"  # noqa: S105 - a file's name, not a secret
+GOT_CHARS_MAX: Final = 60
+"""How much of a wrong value is shown."""
 NODE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -59,6 +67,9 @@ class Config:
     """TCP port for WebSocket and HTTP; 0: any free one."""
     udp_port: int = 10000
     """UDP port for media; 0: any free one."""
+    udp_host: str | None = None
+    """Where to listen for media: an IP address; left out: where `host` is. Behind a proxy on this machine that one
+    is loopback."""
     advertise_host: str | None = None
     """What clients are told to send media to; left out: the address at which they reached the gateway."""
     data_dir: Path = Path("livechat-data")
@@ -69,14 +80,22 @@ class Config:
     """PEM file with the private key."""
     secret: str | None = ts.secret(default=None)
     """The shared secret that clients show as their token; left out: one is made and kept in `data_dir`."""
+    secret_file: Path | None = None
+    """Holds the shared secret instead; it must be there, and its group may read it."""
     node_id: str | None = None
     """This server's name among others; left out: a random one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+    auth: AuthSettings = AuthSettings()
+    accounts: AccountSettings = AccountSettings()
     gateway: GatewaySettings = GatewaySettings()
+    http: HttpSettings = HttpSettings()
     rates: RateLimits = RateLimits()
+    addresses: AddressLimits = AddressLimits()
     chat: ChatLimits = ChatLimits()
     media: MediaSettings = MediaSettings()
+    jobs: JobSettings = JobSettings()
+    files: FileSettings = FileSettings()
     store: StoreSettings = StoreSettings()
 
     def check(self) -> None:
@@ -93,19 +112,29 @@ class Config:
             raise ConfigError("host: expected a name or an IP address, got nothing")
         if self.advertise_host is not None and not self.advertise_host:
             raise ConfigError("advertise_host: expected a name or an IP address, got nothing")
+        if self.udp_host is not None and not _is_ip_address(self.udp_host):
+            raise ConfigError(f"udp_host: expected an IP address, got {self.udp_host!r}")
+        if self.secret is not None and self.secret_file is not None:
+            raise ConfigError("secret and secret_file: expected one of them, got both")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key: expected both or neither")
         texts = (self.host, self.secret, self.advertise_host)
-        paths = (self.data_dir, self.tls_cert, self.tls_key, self.chat.words_file)
-        for text in map(str, filter(None, (*texts, *paths, self.store.url))):
+        paths = (self.data_dir, self.secret_file, self.tls_cert, self.tls_key, self.chat.words_file)
+        keys = (self.auth.key_file, self.auth.public_keys)
+        for text in map(str, filter(None, (*texts, *paths, *keys, self.store.url))):
             if "\0" in text or not _is_unicode(text):
                 raise ConfigError("configuration: expected text in UTF-8 without NUL")
         if self.secret is not None and not self.secret:
             raise ConfigError("secret: expected some text, got nothing")
         if self.node_id is not None and NODE_ID.fullmatch(self.node_id) is None:
             raise ConfigError(f"node_id: expected 1 to 64 letters, digits or _ . -, got {self.node_id!r}")
-        for group in ("gateway", "rates", "chat", "media", "store"):
+        for group in GROUPS:
             _check_positive(group, getattr(self, group))
+        self.auth.check()
+        self.accounts.check(self.auth)
+        self.files.check()
+        self.http.check()
+        check_origins("gateway.allowed_origins", list(self.gateway.allowed_origins))
         locate(self.store.url, self.data_dir)
         for proxy in self.gateway.trusted_proxies:
             try:
@@ -116,6 +145,14 @@ class Config:
                 ) from None
 
 
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -124,10 +161,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+GROUPS: Final = ("auth", "accounts", "gateway", "rates", "addresses", "chat", "media", "jobs", "files", "store")
 MAY_BE_ZERO: Final = {
-    *("resume_window_ms", "drain_ms", "close_timeout_ms"),
-    *("presence_grace_ms", "presence_interval_ms"),
+    *("resume_window_ms", "drain_ms", "close_timeout_ms", "leeway_s"),
+    *("presence_grace_ms", "presence_interval_ms", "progress_interval_ms", "cleanup_ms"),
     *("messages_per_s", "history_per_s", "sync_per_s", "read_per_s", "others_per_s"),
+    *("connects_per_min", "connections", "failures_per_min"),
 }
 
 
@@ -147,14 +186,17 @@ def load_config(file: Path | None = None, flags: dict[str, Any] | None = None) -
         flags: fields of `Config` by name, those of a group as `group.name`; None values count as left out.
 
     Raises:
-        ConfigError: the file cannot be read, or a setting is unknown or of the wrong type.
+        ConfigError: the file cannot be read, or a setting is unknown or of the wrong type; names the setting or
+            the variable, what was expected and what came.
     """
     loaders: list[Any] = []
     if file is not None:
         loaders.append(ts.FileLoader({"*": ts.TomlFormat(_check_file(file))}, [file]))
     loaders.append(ts.EnvLoader(ENV_PREFIX))
+    converter = _converter()
+    _check_environment(Config, converter, ENV_PREFIX)
     try:
-        config = ts.load_settings(Config, loaders, converter=_converter())
+        config = ts.load_settings(Config, loaders, converter=converter)
     except (TsError, ValueError, TypeError) as exc:
         raise ConfigError(f"configuration: {_first_line(exc)}") from exc
     for name, value in (flags or {}).items():
@@ -206,7 +248,26 @@ def _check_document(file: Path, cls: type[Any], settings: dict[str, Any], prefix
                 raise ConfigError(f"{file}: expected a section for {prefix}{name}")
             _check_document(file, kind, value, f"{name}.")
         elif not _fits(Path(value) if isinstance(value, str) and _takes_path(kind) else value, kind):
-            raise ConfigError(f"{file}: {prefix}{name}: expected {_describe(kind)}, got {type(value).__name__}")
+            raise ConfigError(f"{file}: {prefix}{name}: expected {_describe(kind)}, got {_got(value, kind)}")
+
+
+def _check_environment(cls: type[Any], converter: cattrs.Converter, prefix: str) -> None:
+    """Check that the variables that name a setting hold what it takes: the loader would not say which does not.
+
+    Raises:
+        ConfigError: names the variable, what was expected and what came.
+    """
+    for field in attrs.fields(attrs.resolve_types(cls)):
+        name = prefix + field.name.upper()
+        if attrs.has(field.type):
+            _check_environment(field.type, converter, f"{name}_")
+        elif name in os.environ:
+            text = os.environ[name]
+            try:
+                converter.structure(text, field.type)
+            except Exception:  # noqa: BLE001 - of what is no choice, cattrs says so by a bare Exception
+                expected, got = _describe(field.type), _got(text, field.type)
+                raise ConfigError(f"{name}: expected {expected}, got {got}") from None
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -238,12 +299,23 @@ def _describe(kind: Any) -> str:
     return {int: "a whole number", bool: "true or false", str: "text", Path: "a path"}.get(kind, str(kind))
 
 
+def _got(value: object, kind: Any) -> str:
+    """Say what came instead of a setting: the value, but only its type where it may be a secret."""
+    members = [member for member in get_args(kind) if member is not NoneType]
+    if get_origin(kind) in (Union, UnionType) and len(members) == 1:
+        return _got(value, members[0])
+    if kind not in (int, bool) and get_origin(kind) is not Literal:
+        return type(value).__name__
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= GOT_CHARS_MAX else f"{text[:GOT_CHARS_MAX]}…"
+
+
 def _check_types(settings: Any, prefix: str = "") -> None:
     for field in attrs.fields(attrs.resolve_types(type(settings))):
         value = getattr(settings, field.name)
         if not _fits(value, field.type):
             expected = "its settings" if attrs.has(field.type) else _describe(field.type)
-            raise ConfigError(f"{prefix}{field.name}: expected {expected}, got {type(value).__name__}")
+            raise ConfigError(f"{prefix}{field.name}: expected {expected}, got {_got(value, field.type)}")
         if attrs.has(field.type):
             _check_types(value, f"{field.name}.")
 
@@ -276,22 +348,9 @@ def obtain_secret(config: Config) -> str:
     """
     if config.secret is not None:
         return config.secret
-    path = secret_path(config)
-    try:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return read_secret(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
-    secret = secrets.token_urlsafe(32)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret + "\n")
-    except OSError as exc:
-        path.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
-    return secret
+    if config.secret_file is not None:
+        return read_secret(config)
+    return obtain_private(secret_path(config), secrets.token_urlsafe(32))
 
 
 def check_secret(secret: str) -> None:
@@ -308,23 +367,14 @@ def check_secret(secret: str) -> None:
 
 
 def secret_path(config: Config) -> Path:
-    """Return where a secret that nobody configured is kept."""
-    return config.data_dir / SECRET_FILE
+    """Return where the secret is kept, if it is not among the settings."""
+    return config.secret_file if config.secret_file is not None else config.data_dir / SECRET_FILE
 
 
-def read_secret(path: Path) -> str:
+def read_secret(config: Config) -> str:
     """Return the secret that is kept in a file.
 
     Raises:
         ConfigError: the file cannot be read, others can read it, or nothing is in it.
     """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        secret = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if mode & 0o077:
-        raise ConfigError(f"{path} can be read by others (mode {mode:04o}); expected 0600")
-    if not secret:
-        raise ConfigError(f"{path} is empty; remove it to have a new secret made")
-    return secret
+    return read_private(secret_path(config), group_may_read=config.secret_file is not None)

@@ -6,12 +6,13 @@ Ranges mean something and numbers are never reused:
 
     1000-1999  session and packet      4000-4999  floor control
     2000-2999  channel and media       5000-5999  jobs
-    3000-3999  message                 9000-9999  the server itself
+    3000-3999  message                 6000-6999  files
+                                       9000-9999  the server itself
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 Action = Literal["ROLLBACK", "RETRY", "RECONNECT"]
 
@@ -141,6 +142,47 @@ class NotPersisted(LiveError):
     default_action = "ROLLBACK"
 
 
+# --- floor control --------------------------------------------------------------------------------
+
+
+class NotPttChannel(LiveError):
+    """Only in a channel of the mode `ptt` is there a floor."""
+
+    code = 4000
+
+
+class FloorNotHeld(LiveError):
+    code = 4001
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+class JobNotFound(LiveError):
+    """No such job, or another user's."""
+
+    code = 5000
+
+
+class UnknownJobKind(LiveError):
+    code = 5001
+
+
+class IdempotencyKeyReused(LiveError):
+    """The Idempotency-Key was used for another body."""
+
+    code = 5002
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+class FileNotFound(LiveError):
+    """There is no such file, as far as the one who asks may know."""
+
+    code = 6000
+
+
 # --- the server itself ----------------------------------------------------------------------------
 
 
@@ -163,3 +205,7 @@ class ShuttingDown(LiveError):
 class BackendUnavailable(LiveError):
     code = 9003
     retryable = True
+
+
+ERRORS: Final = {cls.code: cls for cls in LiveError.__subclasses__()}
+"""Every class above, by its code."""

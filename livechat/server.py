@@ -5,9 +5,12 @@ It must not hold logic of its own beyond that.
     open_server
     ├─ store                group commit in a thread of its own
     ├─ services
+    │  ├─ jobs              one task each
     │  ├─ reaper            every deadline of the server
     │  ├─ session keeper    tells the session storage of our sessions
     │  ├─ presence          tells those who share a channel
+    │  ├─ files             removes those that nobody needs
+    │  ├─ logins            removes those that have ended
     │  └─ media relay       the UDP socket
     └─ connections          one nursery per connection
        └─ listener          cancelled first when the server drains
@@ -18,53 +21,63 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
-from random import Random
-from typing import Final
+from typing import TypeVar, Unpack
 
 import attrs
 import structlog
 import trio
 
+from livechat.accounts.book import Accounts
 from livechat.cluster.backplane import MemoryBackplane
 from livechat.cluster.keeper import SessionKeeper
 from livechat.cluster.sessions import MemorySessionStorage
-from livechat.config import Config, check_secret, obtain_secret
+from livechat.config import Config
+from livechat.credentials import Credentials, TokenControls, open_credentials
 from livechat.error import ConfigError, LiveError
+from livechat.files.blobs import BlobStore
+from livechat.files.opening import open_files
+from livechat.files.service import FileService
+from livechat.front import Front
 from livechat.gateway import listener as tcp
 from livechat.gateway import reaper
-from livechat.gateway.connection import Connection
 from livechat.gateway.fanout import FanOut
-from livechat.gateway.head import RequestHead, is_loopback
-from livechat.gateway.transport import Transport
+from livechat.gateway.gauging import gather
+from livechat.gateway.head import is_loopback
+from livechat.gateway.tls import Certificate
 from livechat.handlers import lifecycle, presence
 from livechat.handlers.announce import announce
-from livechat.handlers.auth import Authenticator, SharedSecretAuthenticator
+from livechat.handlers.attachments import hosts_of
+from livechat.handlers.auth import Authenticator
 from livechat.handlers.content import ContentFilter, WordFilter
+from livechat.handlers.logins import make_logins
 from livechat.handlers.node import Node
-from livechat.http.app import create_app
-from livechat.http.host import HttpHost, HttpLimits, refuse
 from livechat.hub.media import MediaPeerHub
 from livechat.hub.presence import PresenceHub
 from livechat.hub.users import UserHub
+from livechat.jobs import builtin
+from livechat.jobs.desk import JobDesk
+from livechat.jobs.kinds import JobHandler, JobKind, JobOptions
+from livechat.limits import addresses as limits
 from livechat.media import udp
 from livechat.media.plane import UdpMediaPlane
 from livechat.media.relay import Relay
-from livechat.protocol.events import Announcement, Reconnect
-from livechat.protocol.opcodes import CloseCode, Op
-from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.events import Announcement
 from livechat.protocol.types import Address, Severity
 from livechat.store import opening
 from livechat.store.base import Store, perform
+from livechat.store.location import locate
 from livechat.store.operations import TransientMembers
+from livechat.telemetry.counters import Gauges
+from livechat.telemetry.instruments import Instruments, watch_gc
+from livechat.tokens.issuer import wall_clock_ms
+from livechat.tokens.revocations import MemoryRevocations, Revocations
 
 log = structlog.get_logger("livechat.server")
 
-RECONNECT_SHARE: Final = 0.5
-"""Clients are asked to come back within this share of the drain window, so that all have gone by its end."""
+H = TypeVar("H", bound=JobHandler)
 
 
 @attrs.frozen
@@ -77,38 +90,30 @@ class Addresses:
     """Media."""
 
 
-class Server:
+class Server(TokenControls):
     """A running server, as `open_server` yields it."""
 
     def __init__(
         self,
         config: Config,
         node: Node,
+        credentials: Credentials,
         relay: Relay,
-        sockets: list[socket.socket],
+        jobs: JobDesk,
+        front: Front,
         addresses: Addresses,
-        tls: ssl.SSLContext | None,
+        certificate: Certificate | None,
     ) -> None:
         self.config = config
         self.addresses = addresses
-        self._listener = tcp.Listener(
-            sockets,
-            self._serve,
-            tls=tls,
-            head_timeout_s=config.gateway.head_timeout_ms / 1000,
-            connections_max=config.gateway.connections_max,
-        )
+        self._front = front
+        self._certificate = certificate
         self._node = node
+        node.instruments.gauges = self._gauges
+        self._credentials = credentials
         self._relay = relay
+        self._jobs = jobs
         self._fan_out = FanOut(node)
-        self._connections: set[Connection] = set()
-        self._http_scopes: set[trio.CancelScope] = set()
-        self._nobody_left = trio.lowlevel.ParkingLot()
-        self._drain_scope = trio.CancelScope()
-        self._http = HttpHost(
-            create_app(node),
-            HttpLimits(config.gateway.http_body_bytes, config.gateway.http_idle_ms / 1000),
-        )
 
     @property
     def node_id(self) -> str:
@@ -123,22 +128,32 @@ class Server:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/ws"
 
     def statistics(self) -> dict[str, dict[str, float]]:
-        """Return the server's counters by part: gateway, media, store."""
+        """Return the server's counters by part: gateway, media, jobs, store, files."""
+        gauges = self._gauges()
         return {
             "gateway": {
-                "connections": len(self._connections),
-                "connections_accepted": self._listener.accepted,
-                "sessions": len(self._node.users),
-                "sessions_parked": sum(session.outlet is None for session in self._node.users),
-                "channels": len(self._node.channels),
-                "subscriptions": sum(len(channel.subscribers) for channel in self._node.channels),
+                "connections": gauges.connections,
+                "connections_accepted": gauges.accepted,
+                "connections_refused": self._front.listener.refused,
+                "sessions": gauges.sessions,
+                "sessions_parked": gauges.sessions_parked,
+                "channels": gauges.channels,
+                "subscriptions": gauges.subscriptions,
                 "deadlines": len(self._node.deadlines),
                 "events_encoded": self._fan_out.encoded,
                 "events_delivered": self._fan_out.delivered,
             },
-            "media": dict(self._relay.statistics()),
-            "store": attrs.asdict(self._node.store.statistics()),
+            "media": dict(gauges.relay),
+            "jobs": dict(self._jobs.statistics()),
+            "store": attrs.asdict(
+                self._node.store.statistics(), filter=lambda field, _: field.name != "commit_latency"
+            ),
+            "files": attrs.asdict(self._node.files.statistics),
         }
+
+    def _gauges(self) -> Gauges:
+        accepted, relay = self._front.listener.accepted, self._relay.statistics()
+        return gather(self._node, self._front.connections, accepted=accepted, relay=relay)
 
     async def announce(
         self,
@@ -174,76 +189,85 @@ class Server:
             expires_at=expires_at,
         )
 
+    async def store_works(self) -> bool:
+        """Tell whether a row went through the store and back, within the last second."""
+        return (await self._node.readiness.verdict()).store_works
+
+    def add_job_handler(self, kind: str, handler: JobHandler, **options: Unpack[JobOptions]) -> None:
+        """Do jobs of a kind from now on; those that wait for it since an earlier start are started.
+
+        Args:
+            kind: 1-64 letters, digits or `_ . : @ -`.
+            handler: an async generator function of a `JobContext` that yields `Progress`, `Partial` and at last
+                `Result`. A `LiveError` that it raises is told to the owner, anything else is logged.
+            options: see `JobOptions`.
+
+        Raises:
+            ValueError, TypeError: one of these is not as it must be, or the kind is there already.
+        """
+        self._jobs.add_kind(JobKind(kind, handler, **options))
+
+    def job(self, kind: str, **options: Unpack[JobOptions]) -> Callable[[H], H]:
+        """Decorate the handler of a kind of jobs; see `add_job_handler`."""
+
+        def register(handler: H) -> H:
+            self.add_job_handler(kind, handler, **options)
+            return handler
+
+        return register
+
     def hurry(self) -> None:
         """End a drain that is under way, or that comes, without waiting for clients to go."""
-        self._drain_scope.cancel()
+        self._front.hurry()
 
     async def reload(self) -> bool:
-        """Read again what the words of a `WordFilter` are from, while the server goes on; what SIGHUP does.
+        """Read again the certificate, and the files with the keys of tokens and unwanted words; what SIGHUP does.
 
-        A file that cannot be used is logged, and the words stay as they are.
+        The server goes on meanwhile. A file that cannot be used is logged, and what was read from it before stays.
 
         Returns:
-            Whether the words are now those of the file.
+            Whether all is now as the files say; False as well if there is no file.
         """
+        reloads: list[Callable[[], bool]] = []
+        if self._certificate is not None:
+            reloads.append(self._certificate.reload)
+        if self._credentials.has_files:
+            reloads.append(self._credentials.reload)
         content_filter = self._node.content_filter
-        if not isinstance(content_filter, WordFilter) or content_filter.path is None:
+        if isinstance(content_filter, WordFilter) and content_filter.path is not None:
+            reloads.append(content_filter.reload)
+        if not reloads:
             log.info("nothing to reload")
-            return False
-        return await trio.to_thread.run_sync(content_filter.reload)
+        outcomes = [await trio.to_thread.run_sync(reload) for reload in reloads]
+        return bool(outcomes) and all(outcomes)
+
+    @property
+    def accounts(self) -> Accounts:
+        """The built-in accounts, to make, list, change and remove them.
+
+        Raises:
+            ConfigError: they are switched off: `accounts.enabled` or `auth.mode` says so, or the authenticator is
+                the embedder's own.
+        """
+        if self._node.logins is None:
+            raise ConfigError("accounts.enabled: this server has no accounts of its own")
+        return self._node.logins.accounts
 
     # --- what open_server runs ------------------------------------------------------------------------
 
     async def _start(self) -> None:
         """Make the hubs follow the backplane, and write the leaves that a crash left unwritten."""
         self._node.backplane.subscribe(self._fan_out.deliver)
+        self._node.deadlines.schedule(self._node.now(), self._node.rates.sample)
         try:
+            await self._jobs.start()
+            if self._node.logins is not None:
+                await self._node.logins.start()
             transient = await perform(self._node.store, TransientMembers())
         except LiveError as exc:
             raise ConfigError(f"the store does not answer: {exc.reason}") from exc
         for channel_id, user_id in transient:
             lifecycle.submit_leave(self._node, channel_id, user_id)
-
-    async def _serve(self, transport: Transport, head: RequestHead | None, received: bytes) -> None:
-        """Serve one accepted connection: WebSocket or HTTP, by its first request."""
-        if head is None or not head.is_websocket:
-            with trio.CancelScope() as scope:
-                self._http_scopes.add(scope)
-                try:
-                    await self._http.serve(transport, received)
-                finally:
-                    self._http_scopes.discard(scope)
-            return
-        if head.upgrade_fault is not None:
-            await refuse(transport, 400, head.upgrade_fault)
-            return
-        connection = Connection(self._node, self.config.gateway, self.config.rates, transport, head, received)
-        self._connections.add(connection)
-        try:
-            await connection.run()
-        finally:
-            self._connections.discard(connection)
-            if not self._connections:
-                self._nobody_left.unpark_all()
-
-    async def _drain(self) -> None:
-        """Ask all clients to go elsewhere, wait for them a while, then close those that stayed (4003)."""
-        self._node.draining = True
-        log.info("draining", connections=len(self._connections))
-        window_ms = self.config.gateway.drain_ms
-        # Spread, so that they do not all knock at the next server's door in one instant.
-        spread = Random()
-        for connection in list(self._connections):
-            delay_ms = spread.randrange(int(window_ms * RECONNECT_SHARE) + 1)
-            connection.send(Outgoing(Op.RECONNECT, Reconnect(delay_ms, "server is shutting down")))
-        with self._drain_scope:
-            with trio.move_on_after(window_ms / 1000):
-                while self._connections:
-                    await self._nobody_left.park()
-        for connection in list(self._connections):
-            connection.close(CloseCode.DRAIN)
-        for scope in self._http_scopes:
-            scope.cancel()
 
     def _end_sessions(self) -> None:
         """End what is still parked; the store's own closing then writes the leaves that this causes."""
@@ -272,7 +296,9 @@ async def open_server(
     *,
     authenticator: Authenticator | None = None,
     content_filter: ContentFilter | None = None,
+    revocations: Revocations | None = None,
     open_store: OpenStore = _open_store,
+    blobs: BlobStore | None = None,
 ) -> AsyncGenerator[Server]:
     """Run a server while the block runs. Its addresses are bound once the block is entered.
 
@@ -282,46 +308,49 @@ async def open_server(
 
     Args:
         config: the defaults, if left out.
-        authenticator: decides who a token speaks for; a shared secret, if left out.
+        authenticator: decides who a token speaks for; as `config.auth` says, if left out.
         content_filter: decides what may be said; if left out, a `WordFilter` where `chat.words_file` is set.
+        revocations: knows which tokens count no more; this process alone, and as long as it runs, if left out.
         open_store: where channels and messages are kept; where `config.store` says, if left out.
+        blobs: where the bytes of files are kept; in `config.data_dir`, if left out.
 
     Raises:
         ConfigError: a setting is wrong, a port is taken, a file cannot be used.
     """
     config = config if config is not None else Config()
     config.check()
-    tls = _tls_context(config)
-    if content_filter is None and config.chat.words_file is not None:
-        # In a thread: many words take a while.
-        load = partial(WordFilter.load, config.chat.words_file, config.chat.words_action)
-        content_filter = await trio.to_thread.run_sync(load)
+    if revocations is None:
+        revocations = MemoryRevocations(wall_clock_ms)
+    certificate = _load_certificate(config)
+    if content_filter is None:
+        content_filter = await _load_words(config)
+    instruments = Instruments()
     with ExitStack() as stack:
-        # In a thread: looking up a name may take long.
-        tcp_sockets = await trio.to_thread.run_sync(tcp.bind, config.host, config.port)
-        for sock in tcp_sockets:
-            stack.callback(sock.close)
-        addresses = tcp.addresses(tcp_sockets)
-        udp_host = addresses[0][0]
-        try:
-            udp_socket = stack.enter_context(udp.open_media_socket(udp_host, config.udp_port))
-        except OSError as exc:
-            reason = (exc.strerror or str(exc)).lower()
-            raise ConfigError(f"cannot listen on {udp_host}:{config.udp_port} (UDP): {reason}") from exc
+        stack.enter_context(watch_gc(instruments.counters.gc_pauses))
+        tcp_sockets, addresses, udp_socket = await _bind(config, stack)
         async with open_store(config) as store:
-            if authenticator is None:
-                secret = obtain_secret(config)
-                if not all(is_loopback(host) for host, _ in addresses):
-                    check_secret(secret)
-                authenticator = SharedSecretAuthenticator(secret)
-            hub = MediaPeerHub(os.urandom, peer_timeout_s=config.media.peer_timeout_ms / 1000)
-            relay = Relay(hub)
-            plane = UdpMediaPlane(hub, relay, udp_socket, config.advertise_host)
-            node = _make_node(config, store, plane, authenticator, content_filter)
-            server = Server(config, node, relay, tcp_sockets, Addresses(addresses, plane.address), tls)
+            is_exposed = not all(is_loopback(host) for host, _ in addresses)
+            # In a thread: it may derive a key, which is slow on purpose.
+            load_keys = partial(open_credentials, config, authenticator=authenticator, is_exposed=is_exposed)
+            credentials = await trio.to_thread.run_sync(load_keys)
+            backplane = MemoryBackplane()
+            relay, plane = _make_plane(config, udp_socket)
+            location = locate(config.store.url, config.data_dir)
+            counters = instruments.counters.jobs
+            jobs = JobDesk(store, backplane, config.jobs, config.data_dir / "jobs", location, counters)
+            files = stack.enter_context(open_files(config.files, store, config.store.url, config.data_dir, blobs))
+            parts = _Parts(
+                store, backplane, plane, jobs, files, credentials, revocations, content_filter, instruments
+            )
+            node = parts.make_node(config)
+            node.hosts = hosts_of(addresses)
+            builtin.register(jobs, node)
+            front = Front(config, node, jobs, tcp_sockets, certificate)
+            bound = Addresses(addresses, plane.address)
+            server = Server(config, node, credentials, relay, jobs, front, bound, certificate)
             await server._start()
             # Only now: by here the secret is known to be fit for these addresses, and the store answers.
-            tcp.listen(tcp_sockets)
+            front.listen()
             try:
                 log.info("listening", tcp=addresses, udp=plane.address, node_id=node.node_id)
                 async with _run(server, partial(udp.run, udp_socket, relay)):
@@ -332,6 +361,50 @@ async def open_server(
             finally:
                 server._end_sessions()
                 log.info("stopped", node_id=node.node_id)
+
+
+def _make_plane(config: Config, udp_socket: socket.socket) -> tuple[Relay, UdpMediaPlane]:
+    hub = MediaPeerHub(os.urandom, peer_timeout_s=config.media.peer_timeout_ms / 1000)
+    relay = Relay(hub)
+    return relay, UdpMediaPlane(hub, relay, udp_socket, config.advertise_host)
+
+
+def _load_certificate(config: Config) -> Certificate | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return Certificate(config.tls_cert, config.tls_key)
+
+
+async def _load_words(config: Config) -> WordFilter | None:
+    if config.chat.words_file is None:
+        return None
+    # In a thread: many words take a while.
+    load = partial(WordFilter.load, config.chat.words_file, config.chat.words_action)
+    return await trio.to_thread.run_sync(load)
+
+
+async def _bind(
+    config: Config, stack: ExitStack
+) -> tuple[list[socket.socket], tuple[Address, ...], socket.socket]:
+    """Bind all sockets, TCP's and media's; the stack closes them.
+
+    Returns:
+        TCP's, where those are bound, media's.
+
+    Raises:
+        ConfigError: a name is unknown, a port is taken.
+    """
+    # In a thread: looking up a name may take long.
+    tcp_sockets = await trio.to_thread.run_sync(tcp.bind, config.host, config.port)
+    for sock in tcp_sockets:
+        stack.callback(sock.close)
+    addresses = tcp.addresses(tcp_sockets)
+    udp_host = config.udp_host or addresses[0][0]
+    try:
+        return tcp_sockets, addresses, stack.enter_context(udp.open_media_socket(udp_host, config.udp_port))
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise ConfigError(f"cannot listen on {udp_host}:{config.udp_port} (UDP): {reason}") from exc
 
 
 def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:
@@ -346,79 +419,73 @@ def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:
 async def _run(server: Server, run_relay: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Hold the nursery tree; see the module."""
     async with trio.open_nursery() as services:
+        services.start_soon(server._jobs.run)
         services.start_soon(reaper.run, server._node.deadlines)
         services.start_soon(server._node.keeper.run)
         services.start_soon(presence.run, server._node)
         services.start_soon(run_relay)
+        services.start_soon(server._node.files.run)
+        if server._node.logins is not None:
+            services.start_soon(server._node.logins.run)
         async with trio.open_nursery() as connections:
             accepting = trio.CancelScope()
 
             async def accept() -> None:
                 with accepting:
-                    await server._listener.run(connections)
+                    await server._front.listener.run(connections)
 
             connections.start_soon(accept)
             yield
             accepting.cancel()
-            await server._drain()
+            await server._front.drain()
             # What has not ended by then was still at its handshake.
             connections.cancel_scope.deadline = trio.current_time() + server.config.gateway.close_timeout_ms / 1000
         services.cancel_scope.cancel()
 
 
-def _make_node(
-    config: Config,
-    store: Store,
-    plane: UdpMediaPlane,
-    authenticator: Authenticator,
-    content_filter: ContentFilter | None,
-) -> Node:
-    node_id = config.node_id or f"node_{secrets.token_hex(4)}"
-    heartbeat_s = config.gateway.heartbeat_interval_ms / 1000
-    # Outlives a missed touch; what is parked is touched as well, until its own window is over.
-    sessions = MemorySessionStorage(config.gateway.resume_window_ms / 1000 + 3 * heartbeat_s)
-    users = UserHub()
-    return Node(
-        node_id=node_id,
-        store=store,
-        backplane=MemoryBackplane(),
-        sessions=sessions,
-        keeper=SessionKeeper(sessions, users, node_id, touch_interval_s=heartbeat_s),
-        users=users,
-        presence=PresenceHub(config.chat.presence_grace_ms / 1000),
-        media=plane,
-        authenticator=authenticator,
-        limits=config.chat,
-        resume_window_s=config.gateway.resume_window_ms / 1000,
-        media_keys_in_clear=config.media.keys_in_clear,
-        content_filter=content_filter,
-    )
+@attrs.frozen
+class _Parts:
+    """What a node is made of that was opened for it."""
 
+    store: Store
+    backplane: MemoryBackplane
+    media: UdpMediaPlane
+    jobs: JobDesk
+    files: FileService
+    credentials: Credentials
+    revocations: Revocations
+    content_filter: ContentFilter | None
+    instruments: Instruments
 
-def _tls_context(config: Config) -> ssl.SSLContext | None:
-    """Load the certificate, if one is configured.
-
-    Raises:
-        ConfigError: a file cannot be read, or is no certificate or key, or they do not belong together.
-    """
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    for path in (config.tls_cert, config.tls_key):
-        try:
-            path.open("rb").close()
-        except OSError as exc:
-            raise ConfigError(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from exc
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A renegotiation could make a write wait for the peer; HTTP/2 forbids it, and nobody needs it.
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    try:
-        # A key with a pass phrase would stop here and ask on the terminal.
-        context.load_cert_chain(config.tls_cert, config.tls_key, password=_refuse_password)
-    except (ssl.SSLError, ValueError) as exc:
-        raise ConfigError(f"cannot use {config.tls_cert} with {config.tls_key}: {exc}") from exc
-    return context
-
-
-def _refuse_password() -> str:
-    raise ValueError("the key must not have a pass phrase")
+    def make_node(self, config: Config) -> Node:
+        node_id = config.node_id or f"node_{secrets.token_hex(4)}"
+        heartbeat_s = config.gateway.heartbeat_interval_ms / 1000
+        # Outlives a missed touch; what is parked is touched as well, until its own window is over.
+        sessions = MemorySessionStorage(config.gateway.resume_window_ms / 1000 + 3 * heartbeat_s)
+        users = UserHub()
+        node = Node(
+            node_id=node_id,
+            store=self.store,
+            backplane=self.backplane,
+            sessions=sessions,
+            keeper=SessionKeeper(sessions, users, node_id, touch_interval_s=heartbeat_s),
+            users=users,
+            presence=PresenceHub(config.chat.presence_grace_ms / 1000),
+            media=self.media,
+            jobs=self.jobs,
+            authenticator=self.credentials.authenticator,
+            issuer=self.credentials.issuer,
+            revocations=self.revocations,
+            auth=config.auth,
+            allowed_origins=config.gateway.allowed_origins,
+            trusted_proxies=config.gateway.trusted_proxies,
+            limits=config.chat,
+            files=self.files,
+            resume_window_s=config.gateway.resume_window_ms / 1000,
+            media_keys_in_clear=config.media.keys_in_clear,
+            addresses=limits.Addresses(config.addresses, config.gateway.trusted_proxies),
+            content_filter=self.content_filter,
+            instruments=self.instruments,
+        )
+        node.logins = make_logins(node, config.accounts)
+        return node

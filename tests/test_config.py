@@ -17,7 +17,10 @@ from livechat.error import ConfigError
 from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.limits import ChatLimits
+from livechat.jobs.settings import JobSettings
+from livechat.limits.settings import AddressLimits
 from livechat.media.settings import MediaSettings
+from livechat.tokens.settings import AuthSettings
 from tests.support.terminal import assert_fit_for_a_terminal
 
 
@@ -158,21 +161,27 @@ def test_a_file_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "expected"),
     [
-        ("PORT", "x"),
-        ("PORT", "1.5"),
-        ("LOG_FORMAT", "xml"),
-        ("GATEWAY_DRAIN_MS", ""),
-        ("MEDIA_KEYS_IN_CLEAR", "2"),
+        ("PORT", "x", "a whole number, got 'x'"),
+        ("PORT", "1.5", "a whole number, got '1.5'"),
+        ("PORT", "", "a whole number, got ''"),
+        ("PORT", "1\x1b[2J\n2", r"a whole number, got '1\x1b[2J\n2'"),
+        ("PORT", "9" * 5000, f"a whole number, got '{'9' * 59}…"),
+        ("LOG_FORMAT", "xml", "one of console, json, got 'xml'"),
+        ("CHAT_WORDS_ACTION", "burn", "one of reject, mask, got 'burn'"),
+        ("GATEWAY_DRAIN_MS", "", "a whole number, got ''"),
+        ("MEDIA_KEYS_IN_CLEAR", "2", "true or false, got '2'"),
+        ("STORE_SYNCHRONOUS", "FULL", "one of full, normal, got 'FULL'"),
     ],
 )
-def test_an_environment_variable_that_does_not_fit_is_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+def test_an_environment_variable_that_does_not_fit_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(f"LIVECHAT_{name}", value)
     with pytest.raises(ConfigError) as caught:
         load_config()
+    assert str(caught.value) == f"LIVECHAT_{name}: expected {expected}"
     assert_fit_for_a_terminal(caught)
 
 
@@ -195,6 +204,10 @@ def test_a_refused_file_does_not_show_the_secret(tmp_path: Path) -> None:
         ({"tls_cert": Path("c.pem")}, "tls_cert and tls_key: expected both or neither"),
         ({"tls_key": Path("k.pem")}, "tls_cert and tls_key: expected both or neither"),
         ({"chat": ChatLimits(words_file=Path("a\0b"))}, "configuration: expected text in UTF-8 without NUL"),
+        ({"udp_host": "chat.example"}, "udp_host: expected an IP address, got 'chat.example'"),
+        ({"udp_host": ""}, "udp_host: expected an IP address, got ''"),
+        ({"secret": "x", "secret_file": Path("s")}, "secret and secret_file: expected one of them, got both"),
+        ({"secret_file": Path("a\0b")}, "configuration: expected text in UTF-8 without NUL"),
         ({"secret": ""}, "secret: expected some text, got nothing"),
         ({"node_id": ""}, "node_id: expected 1 to 64 letters, digits or _ . -, got ''"),
         ({"node_id": "a b"}, "node_id: expected 1 to 64 letters, digits or _ . -, got 'a b'"),
@@ -214,10 +227,13 @@ def test_a_setting_that_cannot_work_is_refused_by_name(change: dict[str, Any], r
 
 
 GROUPS: dict[str, type[Any]] = {
+    "auth": AuthSettings,
     "gateway": GatewaySettings,
     "rates": RateLimits,
+    "addresses": AddressLimits,
     "chat": ChatLimits,
     "media": MediaSettings,
+    "jobs": JobSettings,
     "store": StoreSettings,
 }
 NUMBERS = [
@@ -300,6 +316,8 @@ def test_a_store_that_is_nowhere_is_refused_by_name_and_without_its_password(url
         {"store": StoreSettings(url="postgres://me@db.example/livechat?sslmode=verify-full")},
         {"store": StoreSettings(url="memory:")},
         {"host": "::"},
+        {"udp_host": "0.0.0.0"},
+        {"udp_host": "::", "secret_file": Path("secret")},
         {"tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"node_id": "node-1.example_A"},
         {"gateway": GatewaySettings(trusted_proxies=("10.0.0.1/8", "2001:db8::/32", "::1"))},
@@ -332,7 +350,11 @@ def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
         ("[livechat.gateway]\nallowed_origins = [5]", "gateway.allowed_origins: expected a list of text"),
         ("[livechat]\nhost = 3", "host: expected text, got int"),
         ('[livechat]\nsecret = ["t0psecret"]', "secret: expected text, got list"),
-        ('[livechat]\nlog_level = "loud"', "log_level: expected one of debug, info, warning, error"),
+        ('[livechat]\nlog_level = "loud"', "log_level: expected one of debug, info, warning, error, got 'loud'"),
+        ('[livechat.chat]\nwords_action = "burn"', "chat.words_action: expected one of reject, mask, got 'burn'"),
+        ("[livechat]\nport = 'x'", "port: expected a whole number, got 'x'"),
+        ("[livechat]\nport = true", "port: expected a whole number, got true"),
+        ("[livechat.media]\nkeys_in_clear = 'maybe'", "media.keys_in_clear: expected true or false, got 'maybe'"),
         ("[livechat]\ndata_dir = 5", "data_dir: expected a path"),
         ("[livechat", "cannot read"),
         ("\ud800", "cannot read"),
@@ -352,15 +374,15 @@ def test_what_does_not_belong_in_the_file_is_refused_by_name(text: str, reason: 
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"port": "x"}, "port: expected a whole number, got str"),
-        ({"port": True}, "port: expected a whole number, got bool"),
+        ({"port": "x"}, "port: expected a whole number, got 'x'"),
+        ({"port": True}, "port: expected a whole number, got true"),
         ({"host": 5}, "host: expected text, got int"),
         ({"gateway": {}}, "gateway: expected its settings, got dict"),
         ({"data_dir": "here"}, "data_dir: expected a path, got str"),
         ({"chat": ChatLimits(words_file="here")}, "chat.words_file: expected a path, got str"),  # type: ignore[arg-type]
         (
             {"chat": ChatLimits(words_action="burn")},  # type: ignore[arg-type]
-            "chat.words_action: expected one of reject, mask, got str",
+            "chat.words_action: expected one of reject, mask, got 'burn'",
         ),
     ],
 )
@@ -383,3 +405,41 @@ def test_a_list_in_the_environment_may_have_spaces_and_be_empty(
 def test_a_file_of_its_own_needs_no_section(tmp_path: Path) -> None:
     config = load_config(toml(tmp_path, "port = 3\n[gateway]\ndrain_ms = 7\n[store]\nqueue_max = 9"))
     assert (config.port, config.gateway.drain_ms, config.store.queue_max) == (3, 7, 9)
+
+
+# --- tokens ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"mode": "none"}, "auth.mode: expected one of both, jwt, shared-secret"),
+        ({"algorithms": ()}, "auth.algorithms: expected some of HS256, EdDSA, ES256, RS256, got none"),
+        (
+            {"algorithms": ("HS256", "none")},
+            "auth.algorithms: expected some of HS256, EdDSA, ES256, RS256, got 'none'",
+        ),
+        ({"cookie": ""}, "auth.cookie: expected the name of a cookie, got ''"),
+        ({"cookie": "a;b"}, "auth.cookie: expected the name of a cookie, got 'a;b'"),
+        ({"issuer": ""}, "auth.issuer: expected some text, got nothing"),
+        ({"audience": ""}, "auth.audience: expected some text, got nothing"),
+        ({"public_keys": Path("a\0b")}, "configuration: expected text in UTF-8 without NUL"),
+        ({"key_file": Path("a\0b")}, "configuration: expected text in UTF-8 without NUL"),
+    ],
+)
+def test_settings_of_tokens_that_cannot_work_are_refused(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(auth=AuthSettings(**settings)).check()
+    assert str(caught.value).startswith(reason)
+
+
+def test_settings_of_tokens_come_from_file_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "livechat.toml"
+    file.write_text('[auth]\nmode = "jwt"\npublic_keys = "keys"\nalgorithms = ["EdDSA"]\nleeway_s = 0\n')
+    monkeypatch.setenv("LIVECHAT_AUTH_ISSUER", "https://id.example")
+    monkeypatch.setenv("LIVECHAT_AUTH_ALGORITHMS", "EdDSA,ES256")
+    auth = load_config(file).auth
+    assert (auth.mode, auth.public_keys, auth.leeway_s) == ("jwt", tmp_path / "keys", 0)
+    assert (auth.issuer, auth.algorithms) == ("https://id.example", ("EdDSA", "ES256"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from livechat.config import Config, check_secret, obtain_secret, secret_path
+from livechat.config import Config, check_secret, obtain_secret, read_secret, secret_path
 from livechat.error import ConfigError
 from tests.support.terminal import assert_fit_for_a_terminal
 
@@ -121,3 +121,20 @@ def test_where_no_secret_can_be_kept_the_reason_is_named(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"^cannot read ") as caught:
         obtain_secret(Config(data_dir=tmp_path))
     assert_fit_for_a_terminal(caught)
+
+
+def test_the_secret_may_be_in_a_file_that_is_given_and_never_made(tmp_path: Path) -> None:
+    file = tmp_path / "credential"
+    config = Config(data_dir=tmp_path / "data", secret_file=file)
+    with pytest.raises(ConfigError, match="cannot read") as caught:
+        obtain_secret(config)
+    assert_fit_for_a_terminal(caught)
+    file.write_text("given\n")
+    for mode in (0o400, 0o440, 0o640):
+        file.chmod(mode)
+        assert obtain_secret(config) == read_secret(config) == "given"
+    for mode in (0o644, 0o660, 0o604):
+        file.chmod(mode)
+        with pytest.raises(ConfigError, match="can be read by others"):
+            obtain_secret(config)
+    assert not (tmp_path / "data").exists()

@@ -30,12 +30,18 @@ PROTOCOL_CODES = {
     "NonceConflict": 3003,
     "ContentRejected": 3004,
     "NotPersisted": 3005,
+    "NotPttChannel": 4000,
+    "FloorNotHeld": 4001,
+    "JobNotFound": 5000,
+    "UnknownJobKind": 5001,
+    "IdempotencyKeyReused": 5002,
+    "FileNotFound": 6000,
     "InternalError": 9000,
     "Overloaded": 9001,
     "ShuttingDown": 9002,
     "BackendUnavailable": 9003,
 }
-"""Section 5 of the protocol, but floor control (4000-4001) and jobs (5000-5002), which are not served."""
+"""Section 5 of the protocol, and what is served beside it."""
 
 RETRYABLE = {1006, 2001, 3005, 9000, 9001, 9002, 9003}
 

@@ -20,17 +20,25 @@ ROOMS = (
     "error",
     "tuning",
     "protocol",
+    "limits",
+    "telemetry",
     "rtp",
     "srtp",
     "client",
     "hub",
     "store",
     "cluster",
+    "files",
+    "tokens",
+    "accounts",
     "handlers",
     "gateway",
     "media",
+    "jobs",
     "http",
     "config",
+    "credentials",
+    "front",
     "server",
     "__init__",
     "cli",
@@ -38,8 +46,8 @@ ROOMS = (
 )
 """From the bottom up; each may import only from itself and from those before it."""
 
-PURE = {"version", "error", "protocol", "rtp", "srtp", "hub"}
-CLIENT_SHELL = {"api", "client", "link", "runner", "sent", "stream", "subscribers"}
+PURE = {"version", "error", "protocol", "limits", "rtp", "srtp", "hub"}
+CLIENT_SHELL = {"api", "client", "following", "link", "runner", "sent", "stream", "subscribers"}
 """The modules of the client that are not pure."""
 IMPURE = {"trio", "socket", "time", "random", "structlog", "secrets", "os", "ssl", "threading", "datetime"}
 

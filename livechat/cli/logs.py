@@ -11,9 +11,12 @@ from typing import Final, Literal, TextIO, cast
 
 import structlog
 
+from livechat.telemetry.masking import mask_secrets
+
 LINES_WAITING_MAX: Final = 10_000
 """Lines that wait for whoever reads the log; more are dropped rather than making the server wait."""
 FLUSH_AT_EXIT_S: Final = 1.0
+Style = Literal["console", "json"]
 
 
 class LogStream:
@@ -58,26 +61,34 @@ class LogStream:
                 self._idle.set()
 
 
-def configure(level: str, style: Literal["console", "json"]) -> None:
+def configure(level: str, style: Style) -> None:
     """Log to standard error, at `level` and above, for people or for machines."""
-    # Never the frames' variables: they may hold a token or what somebody wrote.
-    plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    final: list[structlog.typing.Processor]
-    if style == "json":
-        final = [structlog.processors.ExceptionRenderer(plain), structlog.processors.JSONRenderer()]
-    else:
-        traceback = structlog.dev.plain_traceback
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
     stream = LogStream(sys.stderr)
     atexit.register(stream.wait_written, FLUSH_AT_EXIT_S)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *final,
-        ],
+        processors=processors(style, colors=sys.stderr.isatty()),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )
+
+
+def processors(style: Style, *, colors: bool) -> list[structlog.typing.Processor]:
+    """Return what makes a line of an event, without the secrets in it."""
+    final: list[structlog.typing.Processor]
+    # Exceptions become text before the masking, as their messages may hold secrets as well.
+    if style == "json":
+        # Never the frames' variables: they may hold a token or what somebody wrote.
+        plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        exceptions = structlog.processors.ExceptionRenderer(plain)
+        final = [exceptions, mask_secrets, structlog.processors.JSONRenderer()]
+    else:
+        traceback = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=traceback)
+        final = [structlog.processors.format_exc_info, mask_secrets, console]
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *final,
+    ]

@@ -9,9 +9,14 @@ import sys
 
 import click
 
+from livechat.cli.admin import admin
 from livechat.cli.announce import announce
 from livechat.cli.migrate import migrate
+from livechat.cli.schema import schema
 from livechat.cli.serve import serve
+from livechat.cli.token import token
+from livechat.cli.trace import trace
+from livechat.cli.user import user
 from livechat.error import ConfigError
 from livechat.version import __version__
 
@@ -27,6 +32,11 @@ def cli() -> None:
 cli.add_command(migrate)
 cli.add_command(serve)
 cli.add_command(announce)
+cli.add_command(schema)
+cli.add_command(token)
+cli.add_command(user)
+cli.add_command(admin)
+cli.add_command(trace)
 
 
 def main(arguments: list[str] | None = None) -> None:

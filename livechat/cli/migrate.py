@@ -12,7 +12,7 @@ from livechat.store.opening import look_at_store, migrate_store
 BEHIND_STATUS = 1
 
 
-@click.command()
+@click.command(short_help="Bring the database up to date.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Database and secret.  [./livechat-data]")
 @click.option("--store-url", help="sqlite:///path, postgresql://… or memory:  [SQLite in --data-dir]")
 @click.option("--check", is_flag=True, help="Change nothing; exit with status 1 if it is behind.")

@@ -1,18 +1,22 @@
-"""Owns `livechat serve`: a server on its own, until SIGTERM or SIGINT; SIGHUP has it read its words again."""
+"""Owns `livechat serve`: a server on its own, until SIGTERM or SIGINT; SIGHUP has it read its files again."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import trio
 
 from livechat.cli import logs
+from livechat.cli.notify import ServiceManager
 from livechat.config import Config, load_config, secret_path
 from livechat.error import ConfigError
 from livechat.server import Server, open_server
@@ -22,10 +26,11 @@ from livechat.version import __version__
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@click.command()
+@click.command(short_help="Run the server until SIGTERM or SIGINT.")
 @click.option("--host", help="Name or IP address to listen on.  [127.0.0.1]")
 @click.option("--port", type=int, help="TCP port for WebSocket and HTTP; 0: any.  [8080]")
 @click.option("--udp-port", type=int, help="UDP port for media; 0: any.  [10000]")
+@click.option("--udp-host", help="IP address to listen on for media.  [where --host is]")
 @click.option("--advertise-host", help="Where clients are told to send media.  [where they reached us]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Database and secret.  [./livechat-data]")
 @click.option("--store-url", help="sqlite:///path, postgresql://… or memory:  [SQLite in --data-dir]")
@@ -37,7 +42,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def serve(file: Path | None, store_url: str | None, **flags: Any) -> None:
     """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
 
-    SIGHUP reads the file with unwanted words (chat.words_file) again.
+    SIGHUP reads the certificate, the keys for tokens and the unwanted words (chat.words_file) again. A service
+    manager that started it (NOTIFY_SOCKET) is told when it is ready, reloads, stops, and that it works.
 
     Settings come from the TOML file, over it from LIVECHAT_* in the environment (LIVECHAT_SECRET,
     LIVECHAT_GATEWAY_DRAIN_MS, ...), over that from the options.
@@ -46,32 +52,64 @@ def serve(file: Path | None, store_url: str | None, **flags: Any) -> None:
     logs.configure(config.log_level, config.log_format)
     tune_process()
     try:
-        trio.run(_serve, config)
+        trio.run(_serve, config, ServiceManager(os.environ))
     except* ConfigError as group:
-        # Wrapped by the nursery that waits for the second signal.
+        # Wrapped by the nursery that waits for signals.
         raise group.exceptions[0] from None
 
 
-async def _serve(config: Config) -> None:
+@attrs.define(eq=False)
+class _Run:
+    """One run of the server, as signals and the service manager see it."""
+
+    manager: ServiceManager
+    server: Server | None = None
+    """None until it listens."""
+    starting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    stopping: trio.Event = attrs.field(factory=trio.Event)
+
+    async def heed(self, signals: AsyncIterator[int]) -> None:
+        """Do what the signals ask for, one after another."""
+        async for number in signals:
+            if number != signal.SIGHUP:
+                self.stop()
+            elif self.server is not None and not self.stopping.is_set():
+                await self.manager.reloading()
+                await self.server.reload()
+                await self.manager.ready("reloaded")
+
+    def stop(self) -> None:
+        """Stop: when it does already, without waiting for clients; while it starts, at once."""
+        if self.server is None:
+            self.starting.cancel()
+        elif self.stopping.is_set():
+            self.server.hurry()
+        else:
+            self.stopping.set()
+
+
+async def _serve(config: Config, manager: ServiceManager) -> None:
+    run = _Run(manager)
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            async with open_server(config) as server:
-                click.echo(banner(server))
-                while await anext(signals) == signal.SIGHUP:
-                    await server.reload()
-                connected = server.statistics()["gateway"]["connections"]
-                with suppress(OSError):  # nobody may be there to read it
-                    click.echo(
-                        f"livechat: draining {connected:.0f} connections; once more to stop at once", err=True
-                    )
-                nursery.start_soon(_hurry_on_signal, signals, server)
+            nursery.start_soon(run.heed, signals)
+            with run.starting:
+                async with open_server(config) as run.server:
+                    nursery.start_soon(manager.keep_watchdog, run.server.store_works)
+                    await manager.ready(f"listening at {run.server.url}")
+                    _say(banner(run.server))
+                    await run.stopping.wait()
+                    connected = run.server.statistics()["gateway"]["connections"]
+                    await manager.stopping(f"draining {connected:.0f} connections")
+                    _say(f"livechat: draining {connected:.0f} connections; once more to stop at once", err=True)
+            if run.starting.cancelled_caught:
+                _say("livechat: stopped before it listened", err=True)
             nursery.cancel_scope.cancel()
 
 
-async def _hurry_on_signal(signals: Any, server: Server) -> None:
-    while await anext(signals) == signal.SIGHUP:
-        pass
-    server.hurry()
+def _say(text: str, *, err: bool = False) -> None:
+    with suppress(OSError):  # nobody may be there to read it
+        click.echo(text, err=err)
 
 
 def banner(server: Server) -> str:
@@ -81,17 +119,14 @@ def banner(server: Server) -> str:
     udp_host, udp_port = server.addresses.udp
     address = f"{_bracketed(_reachable(host))}:{port}"
     tls = "" if config.tls_cert is None else "s"
-    if config.secret is None:
-        token, kept = f"$(cat {shlex.quote(str(secret_path(config)))})", f"kept in {secret_path(config)}"
-    else:
-        token, kept = "SECRET", "the configured one; in a URL it must be percent-encoded"
     python = shlex.quote(sys.executable)
+    token, note = _how_to_come_in(config)
     return f"""livechat {__version__} listens
   gateway  {server.url}
-  http     http{tls}://{_bracketed(host)}:{port}/healthz
+  http     http{tls}://{address}/api/v1/docs
   media    udp://{_bracketed(udp_host)}:{udp_port}
 
-Whoever knows the secret may come in as any user_id. The secret is {kept}.
+{note}
 Try, in another terminal:
   {python} -m pip install websockets
   {python} -m websockets "ws{tls}://{address}/ws?user_id=alice&token={token}"
@@ -99,7 +134,19 @@ and type
   {{"op": 10, "d": {{"channel_id": "lobby"}}}}
   {{"op": 11, "d": {{"channel_id": "lobby"}}}}
   {{"op": 20, "d": {{"channel_id": "lobby", "content": "hello"}}, "id": 1}}
-Ctrl-C stops."""
+`livechat trace`, in a third, shows the packets as they pass. Ctrl-C stops."""
+
+
+def _how_to_come_in(config: Config) -> tuple[str, str]:
+    """Return what to put for the token into a command, and what to know of it."""
+    if config.auth.mode == "jwt":
+        return "TOKEN", "Tokens are made by `livechat token USER`, with the same settings as here."
+    if config.secret is None:
+        path = secret_path(config)
+        token, kept = f"$(cat {shlex.quote(str(path))})", f"kept in {path}"
+    else:
+        token, kept = "SECRET", "the configured one; in a URL it must be percent-encoded"
+    return token, f"Whoever knows the secret may come in as any user_id. The secret is {kept}."
 
 
 def _reachable(host: str) -> str:

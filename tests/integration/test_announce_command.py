@@ -85,7 +85,7 @@ async def test_what_the_server_refuses_is_said_in_its_words(shell: Shell, tmp_pa
             assert shell.run("Bare", secret=SECRET, port=port)[0] == 0
             assert shell.run("Bare", secret=SECRET, port=port, host="0.0.0.0")[0] == 0
             where = ("--server", f"http://127.0.0.1:{port}")
-            shell.assert_refused("", *where, expected="title: expected 1 to 200 characters", secret=SECRET)
+            shell.assert_refused("", *where, expected="title: expected 1 to 200 in length", secret=SECRET)
             shell.assert_refused("x", "--url", "nowhere", *where, expected="url: expected https://", secret=SECRET)
             shell.assert_refused("x", *where, expected="not the secret", secret="another-one")
 
@@ -96,7 +96,7 @@ def test_where_no_server_listens_it_says_so(shell: Shell) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         where = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        shell.assert_refused("x", "--server", where, expected=f"cannot announce at {where}", secret=SECRET)
+        shell.assert_refused("x", "--server", where, expected=f"cannot reach {where}", secret=SECRET)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_where_no_server_listens_it_says_so(shell: Shell) -> None:
         (["x", "--server", "http://127.0.0.1:port"], "--server: expected http(s)://HOST:PORT"),
         (["x", "--server", "http://[::1"], "--server: expected http(s)://HOST:PORT"),
         (["x", "--server", ""], "--server: expected http(s)://HOST:PORT"),
-        (["x", "--server", "https://127.0.0.1:1", "--cacert", "/no/such/ca.pem"], "cannot announce"),
+        (["x", "--server", "https://127.0.0.1:1", "--cacert", "/no/such/ca.pem"], "cannot read /no/such/ca.pem"),
         (["x", "--severity", "loud"], "'loud'"),
         (["x", "--expires-in", "0"], "--expires-in"),
         (["x", "--config", "/no/such/file.toml"], "cannot read /no/such/file.toml"),

@@ -14,6 +14,7 @@ import trio
 import livechat
 from livechat.error import NotPersisted, ProtocolError
 from livechat.store.operations import CreateAnnouncement, LoadUser
+from tests.support.api import calling, is_problem
 from tests.support.client import (
     ANNOUNCEMENT,
     HEARTBEAT,
@@ -267,7 +268,8 @@ async def post(
         assert response.headers["content-type"] == "application/problem+json"
         assert document["status"] == response.status
         assert document["title"]
-        assert response.headers.get("www-authenticate") == ("Bearer" if response.status == 401 else None)
+        challenges = {1000: "Bearer", 1001: 'Bearer error="invalid_token"'}
+        assert response.headers.get("www-authenticate") == challenges.get(document["code"])
     return response.status, document.get("code"), document
 
 
@@ -320,7 +322,7 @@ async def test_posting_takes_a_token(authorization: str | None, code: int, tmp_p
         ({"title": "x", "expires_at": "soon"}, "expires_at"),
         ({"title": "x", "expires_at": True}, "expires_at"),
         ({"title": "x", "expires_at": 1e20}, "expires_at"),
-        (b'{"title": "x", "expires_at": NaN}', "expires_at"),
+        (b'{"title": "x", "expires_at": NaN}', "body"),
         (b'{"title": "x", "expires_at": ' + b"9" * 5000 + b"}", "body"),
     ],
     ids=lambda value: repr(value)[:20],
@@ -329,7 +331,7 @@ async def test_posting_what_is_no_announcement_names_the_field(body: Any, name: 
     async with running_server(tmp_path) as server, identified(server, "alice") as alice:
         status, code, problem = await post(server, body)
         assert (status, code) == (422, 1004)
-        assert problem["title"].startswith(f"{name}: ")
+        assert problem["detail"].startswith(f"{name}: ")
         await alice.expect_silence()
 
 
@@ -377,3 +379,26 @@ async def test_an_announcement_is_told_where_the_store_is_in_memory(tmp_path: Pa
     async with running_server(tmp_path, store=store) as server, identified(server, "alice") as alice:
         await server.announce("news")
         assert (await alice.expect(ANNOUNCEMENT))["title"] == "news"
+
+
+async def test_what_was_announced_since_a_time_is_listed(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, calling(server) as alice:
+        assert (await alice.get("/announcements")).json() == {"announcements": []}
+        first = await server.announce("first", expires_at=now_ms() + 3_600_000)
+        await wait_until(lambda: now_ms() > first.created_at)
+        second = await server.announce("second")
+        short = await server.announce("short", expires_at=now_ms() + 20)
+        assert short.expires_at is not None
+        await wait_until(lambda: now_ms() >= short.expires_at)
+
+        async def listed(**query: int) -> list[str]:
+            return titles((await alice.get("/announcements", params=query)).json()["announcements"])
+
+        assert await listed() == ["first", "second"]
+        assert await listed(since=first.created_at) == ["first", "second"]
+        assert await listed(since=second.created_at) == ["second"]
+        assert await listed(since=second.created_at + 1_000_000) == []
+        assert await listed(limit=1) == ["second"]
+        for query in ({"since": -1}, {"since": 2**63}, {"limit": 0}, {"limit": 101}, {"since": "now"}):
+            refused = await alice.get("/announcements", params=query)
+            assert is_problem(refused, 422, 1004, f"{next(iter(query))}: ")

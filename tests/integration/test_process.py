@@ -132,7 +132,8 @@ def test_a_guessable_secret_is_not_shown_to_a_network(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_checked_like_the_rest() -> None:
-    assert_refused("serve", expected="port", env={"LIVECHAT_PORT": "many"})
+    expected = "LIVECHAT_PORT: expected a whole number, got 'many'"
+    assert_refused("serve", expected=expected, env={"LIVECHAT_PORT": "many"})
     assert_refused("serve", expected="drain_ms", env={"LIVECHAT_GATEWAY_DRAIN_MS": "-1"})
 
 

@@ -15,6 +15,7 @@ import livechat
 from livechat.error import NotPersisted
 from livechat.store.base import Store
 from livechat.store.sqlite import DATABASE_NAME, open_sqlite_store
+from tests.support.api import calling, is_problem
 from tests.support.client import (
     ANNOUNCEMENT,
     CHANNEL_EVENT,
@@ -234,3 +235,24 @@ async def test_who_is_coming_in_keeps_a_transient_membership_when_the_old_sessio
         assert (await witness.expect(MESSAGE_EVENT))["content"] == "hold"
         assert (await next_one.say("radio", "still a member"))["seq"] == 4
         assert (await witness.expect(MESSAGE_EVENT))["seq"] == 4
+
+
+async def test_a_message_of_the_api_in_doubt_is_told_once_it_proves_committed(tmp_path: Path) -> None:
+    SlowCommit.let_go = threading.Event()
+    SlowCommit.let_go.set()
+    async with (
+        server_on(tmp_path, SlowCommit) as server,
+        pair_in_a_channel(server) as (alice, bob),
+        calling(server) as poster,
+    ):
+        SlowCommit.let_go.clear()
+        body = {"content": "late", "nonce": "n"}
+        refused = await poster.post("/channels/x/messages", json=body)
+        assert is_problem(refused, 503, 3005)
+        assert refused.json()["action"] == "RETRY"
+        await bob.expect_silence()
+        SlowCommit.let_go.set()
+        for client in (alice, bob):
+            assert (await client.expect(MESSAGE_EVENT))["content"] == "late"
+        repeated = await poster.post("/channels/x/messages", json=body)
+        assert (repeated.status_code, repeated.json()["duplicate"]) == (200, True)

@@ -56,10 +56,10 @@ async def test_in_memory_it_is_said_and_gone(tmp_path: Path) -> None:
         assert (await alice.refused(JOIN, {"channel_id": "x"}))["code"] == 2000
 
 
-async def test_the_secret_is_kept_in_the_data_folder_whatever_the_store(tmp_path: Path) -> None:
+async def test_secret_and_key_are_kept_in_the_data_folder_whatever_the_store(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     async with serving(data_dir, "--store-url", "memory:"):
         secret = (data_dir / "secret").read_text()
-        assert {file.name for file in data_dir.iterdir()} == {"secret"}
+        assert {file.name for file in data_dir.iterdir()} == {"secret", "token-key"}
     async with serving(data_dir, env={"LIVECHAT_STORE_URL": "memory:"}):
         assert (data_dir / "secret").read_text() == secret

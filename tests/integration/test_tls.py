@@ -59,6 +59,26 @@ async def test_chat_and_media_keys_over_wss(
                 assert (await bob.expect(MESSAGE_EVENT))["content"].rstrip("x") == f"{index}"
 
 
+async def test_a_renewed_certificate_is_shown_after_a_reload_and_open_connections_stay(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    renewed = trustme.CA()
+    files = certificate_files(authority, tmp_path)
+    async with (
+        running_server(tmp_path, **files) as server,
+        identified(server, "alice", tls=client_context(authority)) as alice,
+    ):
+        certificate_files(renewed, tmp_path)
+        assert await server.reload()
+        async with identified(server, "bob", tls=client_context(renewed)):
+            await alice.expect_silence()
+        # What cannot be used changes nothing.
+        files["tls_key"].write_text("no key")
+        assert not await server.reload()
+        async with identified(server, "bob", tls=client_context(renewed)):
+            await alice.expect_silence()
+
+
 async def test_the_client_speaks_wss(authority: trustme.CA, tmp_path: Path) -> None:
     async with running_server(tmp_path, **certificate_files(authority, tmp_path)) as server:
         context = client_context(authority)

@@ -1,4 +1,7 @@
-"""A protocol client for tests on an implementation of WebSocket that is not the server's (`websockets`)."""
+"""A protocol client for tests on an implementation of WebSocket that is not the server's (`websockets`).
+
+Whatever it reads is held against the description of the gateway.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from websockets.trio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 import livechat
+from tests.support.schema import assert_sent
 from tests.support.server import DEADLINE_S, SECRET
 
 Packet = dict[str, Any]
@@ -63,6 +67,7 @@ class Client:
             while True:
                 frame = await self.ws.recv()
                 packet: Packet = msgpack.unpackb(frame) if isinstance(frame, bytes) else json.loads(frame)
+                assert_sent(packet)
                 if packet["op"] != PRESENCE_EVENT or self.hears_presence:
                     return packet
 

@@ -7,6 +7,7 @@ from livechat.gateway.egress import (
     EgressStream,
 )
 from livechat.protocol.frames import serialize_frame
+from livechat.telemetry.counters import Counters
 from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
 
 MESSAGE_BYTES_MAX = 1000
@@ -28,6 +29,7 @@ class Egress:
         self.overflows = 0
         self.violations: list[int] = []
         self.signs_of_life = 0
+        self.counters = Counters()
         self._closes_on_overflow = closes_on_overflow
         self.stream = EgressStream(
             transport,
@@ -37,6 +39,7 @@ class Egress:
             on_overflow=self._on_overflow,
             on_violation=self.violations.append,
             message_bytes_max=MESSAGE_BYTES_MAX,
+            counters=self.counters,
         )
 
     async def upgrade(self) -> None:

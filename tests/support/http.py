@@ -11,7 +11,7 @@ import trio
 from livechat.gateway.head import RequestHead
 from livechat.gateway.listener import Listener, addresses, bind, listen
 from livechat.gateway.transport import Transport
-from livechat.http.host import Application, HttpHost, HttpLimits
+from livechat.http.host import Application, Describe, HttpHost, HttpLimits
 from livechat.protocol.types import Address
 
 DEADLINE_S = 20.0
@@ -29,10 +29,21 @@ class Response:
 
 @asynccontextmanager
 async def serving(
-    application: Application, *, body_bytes: int = 1_000_000, idle_s: float = DEADLINE_S
+    application: Application,
+    *,
+    body_bytes: int = 1_000_000,
+    idle_s: float = DEADLINE_S,
+    describe: Describe | None = None,
 ) -> AsyncGenerator[Address]:
     """Serve an application on a free loopback port."""
-    host = HttpHost(application, HttpLimits(body_bytes, idle_s))
+    host = HttpHost(application, HttpLimits(body_bytes, idle_s), *(() if describe is None else (describe,)))
+    async with serving_host(host) as address:
+        yield address
+
+
+@asynccontextmanager
+async def serving_host(host: HttpHost) -> AsyncGenerator[Address]:
+    """Let a host serve on a free loopback port."""
 
     async def serve_head(transport: Transport, _head: RequestHead | None, received: bytes) -> None:
         await host.serve(transport, received)

@@ -11,10 +11,16 @@ from livechat.protocol.outgoing import Outgoing
 class NullOutlet:
     """Drops everything."""
 
+    peer_host = "127.0.0.1"
+    queued = (0, 0)
+
     def send(self, packet: Outgoing) -> None:
         """Drop it."""
 
     def displace(self) -> None:
+        """Do nothing."""
+
+    def expel(self, code: int, reason: str) -> None:
         """Do nothing."""
 
     def cut(self, successor: Outlet | None) -> Sequence[Mark]:

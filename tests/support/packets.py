@@ -19,8 +19,15 @@ FULL: dict[int, dict[str, Any]] = {
         "device": "phone",
         "status": "AWAY",
         "presence_batches": True,
+        "jobs": {"job_1": 2},
     },
-    Op.RESUME: {"session_id": "sess_1", "token": "t", "channels": {"lobby": 3}, "presence_batches": True},
+    Op.RESUME: {
+        "session_id": "sess_1",
+        "token": "t",
+        "channels": {"lobby": 3},
+        "presence_batches": True,
+        "jobs": {"job_1": 2},
+    },
     Op.CHANNEL_CREATE: {
         "channel_id": "lobby",
         "channel_name": "Lobby",

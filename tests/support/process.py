@@ -44,15 +44,22 @@ class ServerProcess:
 
 @asynccontextmanager
 async def serving(
-    data_dir: Path, *arguments: str, env: dict[str, str] | None = None
+    data_dir: Path, *arguments: str, env: dict[str, str] | None = None, log: Path | None = None
 ) -> AsyncGenerator[ServerProcess]:
-    """Run `livechat serve` on free ports; it is killed at the latest when the block is left."""
+    """Run `livechat serve` on free ports; it is killed at the latest when the block is left.
+
+    Args:
+        log: where its standard error goes; None: to ours.
+    """
     command = [sys.executable, "-m", "livechat", "serve", "--port", "0", "--udp-port", "0"]
-    process = await trio.lowlevel.open_process(
-        [*command, "--data-dir", str(data_dir), *arguments],
-        stdout=subprocess.PIPE,
-        env={**clean_environment(), **(env or {})},
-    )
+    # Opened at once: nothing else runs yet.
+    with open(log or os.devnull, "ab") as stderr:  # noqa: ASYNC230
+        process = await trio.lowlevel.open_process(
+            [*command, "--data-dir", str(data_dir), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=None if log is None else stderr,
+            env={**clean_environment(), **(env or {})},
+        )
     assert process.stdout is not None
     try:
         banner = ""

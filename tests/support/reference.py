@@ -106,9 +106,10 @@ def _check_shape(written: DocumentedField, kind: Any, place: object) -> None:
 
 
 def _given(kind: Any) -> Any:
-    """Return a type without its None."""
+    """Return a type without its None, where one is left."""
     if get_origin(kind) in (Union, types.UnionType):
-        (kind,) = [arg for arg in get_args(kind) if arg is not type(None)]
+        given = [arg for arg in get_args(kind) if arg is not type(None)]
+        return given[0] if len(given) == 1 else kind
     return kind
 
 

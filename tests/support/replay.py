@@ -51,6 +51,7 @@ class FakeCaller:
     """A connection whose client reads what it is told to; `room` is how much more can be sent without waiting."""
 
     local_host = peer_host = "127.0.0.1"
+    queued = (0, 0)
     is_confidential = True
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -63,7 +64,7 @@ class FakeCaller:
     @property
     def told(self) -> list[tuple[str, int]]:
         """(channel, seq) of all that was sent."""
-        return [packet.mark for packet in self.sent if packet.mark is not None]
+        return [packet.mark for packet in self.sent if isinstance(packet.mark, tuple)]
 
     def read(self, count: int) -> None:
         """Read so many packets more."""
@@ -102,6 +103,9 @@ class FakeCaller:
         raise NotImplementedError
 
     def displace(self) -> None:
+        raise NotImplementedError
+
+    def expel(self, code: int, reason: str) -> None:
         raise NotImplementedError
 
     def overflow(self) -> None:

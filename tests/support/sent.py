@@ -6,56 +6,13 @@ from typing import Any
 
 import attrs
 
-from livechat.protocol import events
+from livechat.protocol import catalog, events, jobs
 from livechat.protocol.events import Member, Message, UserPresence
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import AnnouncementId, ChannelId, MessageId, SessionId, Ssrc, UserId
+from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
 
-SENT: dict[int, type[Any] | None] = {
-    Op.HELLO: events.Hello,
-    Op.HEARTBEAT_ACK: None,
-    Op.READY: events.Ready,
-    Op.RESUMED: events.Resumed,
-    Op.RECONNECT: events.Reconnect,
-    Op.INVALID_SESSION: events.InvalidSession,
-    Op.CHANNEL_EVENT: events.ChannelEvent,
-    Op.MESSAGE_EVENT: events.Message,
-    Op.READ_EVENT: events.ReadEvent,
-    Op.PRESENCE_EVENT: events.UserPresence,
-    Op.TYPING_EVENT: events.TypingEvent,
-    Op.UNREAD_EVENT: events.UnreadEvent,
-    Op.NOTIFICATION: events.Notification,
-    Op.ANNOUNCEMENT: events.Announcement,
-    Op.SETTINGS_EVENT: events.SettingsEvent,
-    Op.ACK: events.Ack,
-    Op.ERROR: events.Error,
-}
+SENT: dict[int, type[Any] | None] = {op: next(iter(classes), None) for op, classes in catalog.SENT.items()}
 """What the server sends; PRESENCE_EVENT may be a `PresenceBatch` as well."""
-
-ACK_DATA: dict[int, type[Any]] = {
-    Op.IDENTIFY: events.TokenRenewed,
-    Op.CHANNEL_CREATE: events.ChannelCreated,
-    Op.CHANNEL_JOIN: events.ChannelJoined,
-    Op.CHANNEL_LEAVE: events.ChannelRef,
-    Op.CHANNEL_UPDATE: events.ChannelRef,
-    Op.CHANNEL_DELETE: events.ChannelRef,
-    Op.CHANNEL_LIST: events.ChannelPage,
-    Op.CHANNEL_INFO: events.ChannelDetails,
-    Op.MESSAGE_CREATE: events.MessageCreated,
-    Op.HISTORY: events.HistoryPage,
-    Op.SYNC: events.Synced,
-    Op.READ: events.ReadDone,
-    Op.TYPING: events.ChannelRef,
-    Op.FOCUS: events.Focused,
-    Op.SUBSCRIBE: events.Subscribed,
-    Op.UNSUBSCRIBE: events.ChannelRef,
-    Op.PRESENCE_UPDATE: events.PresenceUpdated,
-    Op.MEMBER_ADD: events.MemberAdded,
-    Op.MEMBER_REMOVE: events.MemberRemoved,
-    Op.MEMBER_LIST: events.MemberPage,
-    Op.SETTINGS_SET: events.SettingsStored,
-}
-"""What `data` of an ACK is, by the request; IDENTIFY gets one only when it renews."""
 
 LOBBY = ChannelId("lobby")
 ANN = UserId("ann")
@@ -149,6 +106,7 @@ PACKETS: list[tuple[Op, Any, Any]] = [
             {LOBBY: events.ResumedChannel(2, 9, 7, 1, False, [Member(ANN, Ssrc(7)), Member(BOB, None)])},
             {BOB: "ONLINE"},
             [attrs.evolve(NEWS, url="u", image_url="i", expires_at=1800)],
+            {JobId("job_1"): events.ResumedJob(3, 5, True)},
         ),
         {
             "session_id": "sess_1",
@@ -164,6 +122,7 @@ PACKETS: list[tuple[Op, Any, Any]] = [
             },
             "presence": {"bob": "ONLINE"},
             "announcements": [NEWS_OUT | {"url": "u", "image_url": "i", "expires_at": 1800}],
+            "jobs": {"job_1": {"replayed": 3, "event_seq": 5, "recovered": True}},
         },
     ),
     (Op.RECONNECT, events.Reconnect(250, "drain"), {"delay_ms": 250, "reason": "drain"}),
@@ -263,8 +222,34 @@ PACKETS: list[tuple[Op, Any, Any]] = [
             "preview": "hi @bob",
         },
     ),
+    (
+        Op.NOTIFICATION,
+        events.Notification("token_expiring", expires_at=9, expires_in_ms=7),
+        {"kind": "token_expiring", "expires_at": 9, "expires_in_ms": 7},
+    ),
     (Op.ANNOUNCEMENT, NEWS, NEWS_OUT),
     (Op.SETTINGS_EVENT, events.SettingsEvent(SETTINGS), {"settings": SETTINGS}),
+    (
+        Op.JOB_EVENT,
+        jobs.JobEvent(JobId("job_1"), "speak", "queued", 0.0, 1),
+        {"job_id": "job_1", "kind": "speak", "state": "queued", "progress": 0.0, "event_seq": 1},
+    ),
+    (
+        Op.JOB_EVENT,
+        jobs.JobEvent(
+            JobId("job_1"), "speak", "failed", 0.5, 4, "a part", {"n": [1, 2.5]}, jobs.JobError(9000, "no")
+        ),
+        {
+            "job_id": "job_1",
+            "kind": "speak",
+            "state": "failed",
+            "progress": 0.5,
+            "event_seq": 4,
+            "partial": "a part",
+            "result": {"n": [1, 2.5]},
+            "error": {"code": 9000, "reason": "no"},
+        },
+    ),
     (Op.ERROR, events.Error(1004, "no", False), {"code": 1004, "reason": "no", "retryable": False}),
     (
         Op.ERROR,
