@@ -42,8 +42,12 @@ def allow_many_sockets() -> None:
 
 
 @asynccontextmanager
-async def running_server(folder: Path, token: str) -> AsyncGenerator[tuple[str, int]]:
+async def running_server(folder: Path, token: str, **more: str) -> AsyncGenerator[tuple[str, int]]:
     """Run `livechat serve` on free ports with its data in `folder`; yields (gateway's URL, process id).
+
+    Args:
+        token: the shared secret.
+        more: settings, as in the environment but without `LIVECHAT_`.
 
     Raises:
         Failed: it did not begin to listen.
@@ -52,6 +56,7 @@ async def running_server(folder: Path, token: str) -> AsyncGenerator[tuple[str, 
     command += ["--data-dir", str(folder), "--log-level", "warning"]
     # The defaults are what is measured; only, no client is to be slowed down.
     settings = {"LIVECHAT_SECRET": token}
+    settings |= {f"LIVECHAT_{name}": value for name, value in more.items()}
     settings |= {f"LIVECHAT_RATES_{kind}_PER_S": "0" for kind in ("MESSAGES", "HISTORY", "OTHERS")}
     others = {name: value for name, value in os.environ.items() if not name.startswith("LIVECHAT_")}
     start = partial(
