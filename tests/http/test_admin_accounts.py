@@ -13,10 +13,10 @@ from livechat.accounts import records
 from livechat.protocol.types import UserId
 from livechat.store.base import perform
 from livechat.store.side import Tables, Transact
-from tests.http.test_auth import at, bearer, log_in, refresh, register, serving
 from tests.support.accounts import NEW_PASSWORD, PASSWORD
 from tests.support.api import calling, is_problem
 from tests.support.client import CREATE, identified
+from tests.support.logins import at, bearer, log_in, refresh, register, serving
 from tests.support.server import running_server
 
 BOB = {"user_id": "bob", "password": PASSWORD}

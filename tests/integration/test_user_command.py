@@ -21,10 +21,10 @@ import livechat
 from livechat.cli import user
 from livechat.cli.main import main
 from livechat.error import ConfigError
-from tests.http.test_auth import at, log_in, refresh, register
-from tests.http.test_auth import serving as accounts_serving
 from tests.support.accounts import NEW_PASSWORD, PASSWORD
 from tests.support.client import identified
+from tests.support.logins import at, log_in, refresh, register
+from tests.support.logins import serving as accounts_serving
 from tests.support.process import clean_environment, serving
 from tests.support.server import SECRET, running_server
 
