@@ -24,7 +24,6 @@ from tests.support.client import CREATE, JOIN, connected, identified
 from tests.support.process import clean_environment, run_livechat, serving
 from tests.support.pty_process import run_on_terminal, without_colours
 from tests.support.server import SECRET, running_server, wait_until
-from tests.support.token_client import auth, sessions_of
 
 
 @attrs.define
@@ -188,38 +187,6 @@ async def test_the_trace_in_a_pipe(shell: Shell, tmp_path: Path) -> None:
             await alice.refused(JOIN, {"channel_id": "no id"})
         await wait_until(lambda: outcomes)
         assert [json.loads(line)["code"] for line in outcomes[0][1].splitlines()] == [2000, 1004]
-
-
-async def test_the_trace_goes_on_for_longer_than_a_token_lives(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("livechat.cli.remote.TOKEN_LIFETIME_S", 0.3)
-    monkeypatch.setenv("LIVECHAT_AUTH_MODE", "jwt")
-    async with running_server(tmp_path, auth=auth(leeway_s=0)) as server, trio.open_nursery() as nursery:
-        shell.where = at(server)
-        outcomes = []
-
-        async def trace() -> None:
-            outcomes.append(await in_thread(shell.run, "trace", "--limit", "2", "--filter", "op=READY"))
-
-        nursery.start_soon(trace)
-        (first,) = await watchers(server)
-        async with sessions_of(server, server.mint_token("alice").token):
-            pass
-        while await watchers(server) == [first]:  # noqa: ASYNC110
-            await trio.sleep(0.01)
-        async with sessions_of(server, server.mint_token("bob").token):
-            pass
-        await wait_until(lambda: outcomes)
-        ((status, out, err),) = outcomes
-        assert (status, err) == (0, "")
-        assert [line.split()[3] for line in out.splitlines()] == ["alice", "bob"]
-
-
-async def watchers(server: livechat.Server) -> list[object]:
-    """Return who watches, once somebody does."""
-    await wait_until(lambda: server._node.packets.is_watched)
-    return list(server._node.packets._watchers)
 
 
 async def test_on_a_terminal_the_trace_goes_on_until_ctrl_c(tmp_path: Path) -> None:
