@@ -43,7 +43,7 @@ from tests.support.client import (
     identified,
 )
 from tests.support.resume import park, resumed, seqs
-from tests.support.server import counted, running_server, wait_until
+from tests.support.server import counted, running_server, store_at_rest, wait_until
 from tests.support.store_sqlite import Rival
 
 X = {"channel_id": "x"}
@@ -74,6 +74,7 @@ async def store_away(data_dir: Path) -> AsyncGenerator[Stage]:
         await alice.say("x", "three")
         await alice.expect(MESSAGE_EVENT)
         await bob.expect(MESSAGE_EVENT)
+        await store_at_rest(server)
         rival = Rival(data_dir)
         rival.lock()
         try:

@@ -34,7 +34,7 @@ from tests.support.client import (
     connected,
     identified,
 )
-from tests.support.server import SECRET, counted, make_config, running_server, wait_until
+from tests.support.server import SECRET, counted, make_config, running_server, store_at_rest, wait_until
 
 STORE_TIMEOUT_MS = 300
 ROLLBACK = {"code": 3005, "action": "ROLLBACK", "retryable": True}
@@ -112,15 +112,18 @@ class SlowCommit(sqlite3.Connection):
         super().commit()
 
 
-def server_on(
+@asynccontextmanager
+async def server_on(
     data_dir: Path, factory: type[sqlite3.Connection], *, timeout_s: float = STORE_TIMEOUT_MS / 1000
-) -> AbstractAsyncContextManager[livechat.Server]:
-    """A server whose writer connection is of the given class."""
+) -> AsyncGenerator[livechat.Server]:
+    """A server whose writer connection is of the given class, once its store is at rest."""
 
     def open_store(config: livechat.Config) -> AbstractAsyncContextManager[Store]:
         return open_sqlite_store(config.data_dir, timeout_s=timeout_s, connection_factory=factory)
 
-    return livechat.open_server(make_config(data_dir), open_store=open_store)
+    async with livechat.open_server(make_config(data_dir), open_store=open_store) as server:
+        await store_at_rest(server)
+        yield server
 
 
 async def test_a_full_disk_rolls_back_and_heals(tmp_path: Path) -> None:

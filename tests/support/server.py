@@ -9,9 +9,12 @@ from typing import Any
 
 import attrs
 import trio
+import trio.testing
 
 import livechat
 from livechat.gateway.settings import GatewaySettings
+from livechat.store.base import perform
+from livechat.store.operations import TransientMembers
 
 SECRET = "a-secret-for-tests-only"
 DEADLINE_S = 20.0
@@ -47,3 +50,15 @@ def counted(server: livechat.Server) -> dict[str, float]:
     gateway = server.statistics()["gateway"]
     names = ("connections", "sessions", "sessions_parked", "channels", "subscriptions")
     return {name: gateway[name] for name in names} | {"peers": server.statistics()["media"]["peers"]}
+
+
+async def store_at_rest(server: livechat.Server) -> None:
+    """Wait until nothing that a server does in its store by itself, once it has started, is under way."""
+    store = server._node.store
+    while True:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        before = store.statistics().operations
+        await perform(store, TransientMembers())
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        if store.statistics().operations == before + 1:
+            return
