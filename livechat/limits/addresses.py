@@ -9,7 +9,7 @@ It must not refuse anybody itself; it says whom.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 import attrs
@@ -51,15 +51,12 @@ class Addresses:
 
     def name(self, host: str) -> str | None:
         """Return what an IP literal counts as; None: it is not limited."""
-        address = ip_address(host.partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
+        address = plain(host)
         if address.is_loopback and self._limits.spare_loopback:
             return None
         if any(address in proxy for proxy in self._proxies):
             return None
-        if isinstance(address, IPv6Address):
-            return str(IPv6Network((address, IPV6_PREFIX_BITS), strict=False))
-        return str(address)
+        return counted_as(address)
 
     def connect(self, host: str, now: float) -> Refusal | None:
         """Count a connection that was accepted; None: it may stay, until `disconnect`.
@@ -110,3 +107,16 @@ class Addresses:
         if wait_ms is None:
             return None
         return Refusal(wait_ms, is_flood=self._answers.take(name, now) is not None)
+
+
+def plain(host: str) -> IPv4Address | IPv6Address:
+    """Return the address of an IP literal, without a scope; an IPv4 address stays one in IPv6 clothes."""
+    address = ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def counted_as(address: IPv4Address | IPv6Address) -> str:
+    """Return the name of all addresses that count as one."""
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, IPV6_PREFIX_BITS), strict=False))
+    return str(address)

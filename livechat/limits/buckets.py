@@ -58,6 +58,15 @@ class Buckets:
             self._sweep(now)
         return wait_ms
 
+    def give_back(self, name: str) -> None:
+        """Take back that a token was taken."""
+        if name in self._full_at:
+            self._full_at[name] -= self._token_s
+
+    def refill(self, name: str) -> None:
+        """Fill a bucket."""
+        self._full_at.pop(name, None)
+
     def _next(self, name: str, now: float) -> float:
         return max(self._full_at.get(name, now), now) + self._token_s
 

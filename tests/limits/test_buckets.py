@@ -66,3 +66,20 @@ def test_never_more_than_a_burst_and_the_rate_and_who_waits_as_told_gets_through
             now += wait_ms / 1000
             assert buckets.take("a", now) is None
         assert taken <= burst + (now - 50.0) * per_s + SLACK_S * (taken + 1)
+
+
+def test_a_token_may_be_given_back_and_a_bucket_filled() -> None:
+    buckets = Buckets(per_s=1, burst=2, names_max=10)
+    for _ in range(2):
+        assert buckets.take("x", 0.0) is None
+    assert buckets.take("x", 0.0) == 1000
+    buckets.give_back("x")
+    assert buckets.take("x", 0.0) is None
+    assert buckets.take("x", 0.0) == 1000
+    buckets.refill("x")
+    for _ in range(2):
+        assert buckets.take("x", 0.0) is None
+    assert buckets.take("x", 0.0) == 1000
+    buckets.give_back("y")
+    buckets.refill("y")
+    assert len(buckets) == 1

@@ -24,7 +24,6 @@ from livechat.handlers.auth import Identity, UserIdMissing
 from livechat.handlers.revoke import revoke_token
 from livechat.http.access import cookie_untrusted, identify, is_local
 from livechat.http.endpoint import API, READING, WRITING, Answer, Call, Endpoint
-from livechat.http.peer import peer_host
 from livechat.http.problems import NoSuchPath
 from livechat.protocol.codec import unstructure
 from livechat.protocol.types import UserId
@@ -122,7 +121,7 @@ async def register(call: Call) -> Answer | Response:
     if call.node.users.sessions_of(wanted.user_id):
         # Somebody is here by this id already, by the shared secret or another's token.
         raise UserIdTaken("user_id: taken")
-    host = peer_host(call.node, call.request)
+    host = _host_of(call)
     tokens = await logins.register(wanted.user_id, wanted.password, wanted.display_name, host)
     return _answer(call, tokens, 201, in_cookies=wanted.cookies)
 
@@ -132,8 +131,14 @@ async def log_in(call: Call) -> Answer | Response:
     logins = logins_of(call)
     wanted: Login = call.body
     _check_cookies(call, wanted.cookies)
-    tokens = await logins.log_in(wanted.user_id, wanted.password, peer_host(call.node, call.request))
+    tokens = await logins.log_in(wanted.user_id, wanted.password, _host_of(call))
     return _answer(call, tokens, 200, in_cookies=wanted.cookies)
+
+
+def _host_of(call: Call) -> str:
+    # The host of the application has looked behind the proxies that are trusted already.
+    assert call.request.client is not None
+    return call.request.client.host
 
 
 async def change_password(call: Call) -> Answer | Response:
@@ -141,7 +146,7 @@ async def change_password(call: Call) -> Answer | Response:
     logins = logins_of(call)
     wanted: PasswordChange = call.body
     _check_cookies(call, wanted.cookies)
-    host = peer_host(call.node, call.request)
+    host = _host_of(call)
     tokens = await logins.change_password(wanted.user_id, wanted.password, wanted.new_password, host)
     return _answer(call, tokens, 200, in_cookies=wanted.cookies)
 
@@ -152,7 +157,7 @@ async def refresh(call: Call) -> Answer | Response:
     text, in_cookies = _refresh_token(call, logins, call.body.refresh_token)
     if text is None:
         raise NotAuthenticated("refresh_token: expected in the body or in the cookie")
-    tokens = await logins.refresh(text, peer_host(call.node, call.request))
+    tokens = await logins.refresh(text, _host_of(call))
     return _answer(call, tokens, 200, in_cookies=in_cookies)
 
 
@@ -162,7 +167,7 @@ async def log_out(call: Call) -> Answer | Response:
     wanted: Logout = call.body
     text, in_cookies = _refresh_token(call, logins, wanted.refresh_token)
     if text is not None:
-        host = peer_host(call.node, call.request)
+        host = _host_of(call)
         await logins.log_out(text, host, everywhere=wanted.everywhere)
     else:
         identity = await identify(call.node, call.request)
