@@ -16,6 +16,7 @@ from cattrs.gen import make_dict_structure_fn
 from livechat.client.events import ServerEvent
 from livechat.error import ProtocolError
 from livechat.protocol import events, jobs
+from livechat.protocol.catalog import ACK_DATA
 from livechat.protocol.codec import Packet
 from livechat.protocol.opcodes import Op
 from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
@@ -37,29 +38,8 @@ EVENTS: Final[dict[int, type[ServerEvent]]] = {
     Op.JOB_EVENT: jobs.JobEvent,
 }
 
-ANSWERS: Final[dict[int, type[Any]]] = {
-    Op.IDENTIFY: events.TokenRenewed,
-    Op.CHANNEL_CREATE: events.ChannelCreated,
-    Op.CHANNEL_JOIN: events.ChannelJoined,
-    Op.CHANNEL_LEAVE: events.ChannelRef,
-    Op.CHANNEL_UPDATE: events.ChannelRef,
-    Op.CHANNEL_DELETE: events.ChannelRef,
-    Op.CHANNEL_LIST: events.ChannelPage,
-    Op.CHANNEL_INFO: events.ChannelDetails,
-    Op.MESSAGE_CREATE: events.MessageCreated,
-    Op.HISTORY: events.HistoryPage,
-    Op.SYNC: events.Synced,
-    Op.READ: events.ReadDone,
-    Op.SUBSCRIBE: events.Subscribed,
-    Op.UNSUBSCRIBE: events.ChannelRef,
-    Op.FOCUS: events.Focused,
-    Op.PRESENCE_UPDATE: events.PresenceUpdated,
-    Op.MEMBER_ADD: events.MemberAdded,
-    Op.MEMBER_REMOVE: events.MemberRemoved,
-    Op.MEMBER_LIST: events.MemberPage,
-    Op.SETTINGS_SET: events.SettingsStored,
-}
-"""What ACK.data holds, by the op of the request. TYPING's is empty."""
+ANSWERS: Final[dict[int, type[Any]]] = {op: cls for op, cls in ACK_DATA.items() if op != Op.TYPING}
+"""What ACK.data holds, by the op of the request. TYPING's is not relied on: a server may leave it empty."""
 
 
 def structure_untrusted(value: Any, cls: type[T]) -> T:
