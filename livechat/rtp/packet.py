@@ -22,17 +22,19 @@ VERSION: Final = 2
 FIXED_BYTES: Final = 12
 """The header without CSRCs and extension, RFC 3550 section 5.1."""
 
+PLAIN_MASK: Final = 0xDF
+"""Every bit of the first byte but padding, which leaves the header's length alone."""
+PLAIN: Final = VERSION << 6
+"""Version 2, no extension, no CSRC: the header is exactly `FIXED_BYTES` long."""
+EXTENSION_BIT: Final = 0x10
+"""Of the first byte: a header extension follows the CSRCs."""
+
 _FIXED: Final = struct.Struct(">BBHII")
 _EXTENSION: Final = struct.Struct(">HH")
 
 _CSRC_COUNT_MASK: Final = 0x0F
-_EXTENSION_BIT: Final = 0x10
 _PADDING_BIT: Final = 0x20
 _MARKER_BIT: Final = 0x80
-_PLAIN_MASK: Final = 0xDF
-"""Every bit of the first byte but padding, which leaves the header's length alone."""
-_PLAIN: Final = VERSION << 6
-"""Version 2, no extension, no CSRC: the header is exactly `FIXED_BYTES` long."""
 
 
 @attrs.frozen
@@ -59,9 +61,9 @@ class RtpHeader:
     def serialize(self) -> bytes:
         """Return the header's bytes; the caller appends the payload."""
         assert len(self.csrcs) <= _CSRC_COUNT_MASK
-        first = _PLAIN | len(self.csrcs)
+        first = PLAIN | len(self.csrcs)
         first |= _PADDING_BIT if self.padding else 0
-        first |= _EXTENSION_BIT if self.extension is not None else 0
+        first |= EXTENSION_BIT if self.extension is not None else 0
         second = self.payload_type | (_MARKER_BIT if self.marker else 0)
         fixed = _FIXED.pack(first, second, self.sequence, self.timestamp, self.ssrc)
         csrcs = struct.pack(f">{len(self.csrcs)}I", *self.csrcs)
@@ -89,12 +91,12 @@ def header_length_untrusted(packet: bytes, trailer_bytes: int = 0) -> int:
     if end < FIXED_BYTES:
         raise ProtocolError(f"RTP packet: expected {FIXED_BYTES + trailer_bytes} bytes, got {len(packet)}")
     first = packet[0]
-    if first & _PLAIN_MASK == _PLAIN:
+    if first & PLAIN_MASK == PLAIN:
         return FIXED_BYTES
     if first >> 6 != VERSION:
         raise ProtocolError(f"RTP packet: expected version {VERSION}, got {first >> 6}")
     length = FIXED_BYTES + 4 * (first & _CSRC_COUNT_MASK)
-    if first & _EXTENSION_BIT:
+    if first & EXTENSION_BIT:
         if length + _EXTENSION.size > end:
             raise ProtocolError(f"RTP extension: expected to start before byte {end}, got {length}")
         _, words = _EXTENSION.unpack_from(packet, length)
@@ -114,7 +116,7 @@ def parse_untrusted(packet: bytes) -> tuple[RtpHeader, bytes]:
     first, second, sequence, timestamp, ssrc = _FIXED.unpack_from(packet)
     csrc_count = first & _CSRC_COUNT_MASK
     extension: tuple[int, bytes] | None = None
-    if first & _EXTENSION_BIT:
+    if first & EXTENSION_BIT:
         start = FIXED_BYTES + 4 * csrc_count
         profile, _ = _EXTENSION.unpack_from(packet, start)
         extension = (profile, packet[start + _EXTENSION.size : length])

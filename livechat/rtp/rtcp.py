@@ -1,6 +1,6 @@
 """Owns RTCP packets: SR, RR, SDES and BYE, alone or in one compound datagram.
 
-It must not know of encryption, of timers, or of which reports make sense.
+It must not know of encryption, of timers, or of which reports make sense; feedback has a module of its own.
 
 Source: RFC 3550 sections 6.4 to 6.6 and appendix A.2.
 
@@ -18,7 +18,7 @@ Every packet starts with the same word, and its length counts 32-bit words after
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -113,6 +113,8 @@ class Goodbye:
 
 
 RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Goodbye
+RawPacket = tuple[int, int, bytes]
+"""(packet type, count, body without padding): a packet that is only cut out."""
 
 
 def parse_compound_untrusted(datagram: bytes) -> list[RtcpPacket]:
@@ -123,21 +125,40 @@ def parse_compound_untrusted(datagram: bytes) -> list[RtcpPacket]:
     Raises:
         ProtocolError: the datagram is empty, or a packet in it is malformed.
     """
+    packets = map(parse_raw_untrusted, split_untrusted(datagram))
+    return [packet for packet in packets if packet is not None]
+
+
+def split_untrusted(datagram: bytes) -> Iterator[RawPacket]:
+    """Cut a datagram into its packets, of whatever type.
+
+    Raises:
+        ProtocolError: the datagram is empty, or a packet in it does not end where one can.
+    """
     if not datagram:
         raise ProtocolError("RTCP: expected at least one packet, got none")
-    packets: list[RtcpPacket] = []
     offset = 0
     while offset < len(datagram):
-        count, packet_type, body, offset = _split_untrusted(datagram, offset)
-        if packet_type == SENDER_REPORT:
-            packets.append(_parse_sender_report_untrusted(count, body))
-        elif packet_type == RECEIVER_REPORT:
-            packets.append(_parse_receiver_report_untrusted(count, body))
-        elif packet_type == SOURCE_DESCRIPTION:
-            packets.append(_parse_source_description_untrusted(count, body))
-        elif packet_type == GOODBYE:
-            packets.append(_parse_goodbye_untrusted(count, body))
-    return packets
+        raw, offset = _cut_untrusted(datagram, offset)
+        yield raw
+
+
+def parse_raw_untrusted(raw: RawPacket) -> RtcpPacket | None:
+    """Parse a packet that was cut out; None: it is none of the four.
+
+    Raises:
+        ProtocolError: it is malformed.
+    """
+    packet_type, count, body = raw
+    if packet_type == SENDER_REPORT:
+        return _parse_sender_report_untrusted(count, body)
+    if packet_type == RECEIVER_REPORT:
+        return _parse_receiver_report_untrusted(count, body)
+    if packet_type == SOURCE_DESCRIPTION:
+        return _parse_source_description_untrusted(count, body)
+    if packet_type == GOODBYE:
+        return _parse_goodbye_untrusted(count, body)
+    return None
 
 
 def serialize_compound(packets: Iterable[RtcpPacket]) -> bytes:
@@ -152,25 +173,25 @@ def serialize(packet: RtcpPacket) -> bytes:
             info = _SENDER_INFO.pack(
                 packet.ssrc, packet.ntp_timestamp, packet.rtp_timestamp, packet.packet_count, packet.octet_count
             )
-            return _join(SENDER_REPORT, len(packet.reports), info + _serialize_reports(packet.reports))
+            return join(SENDER_REPORT, len(packet.reports), info + _serialize_reports(packet.reports))
         case ReceiverReport():
             body = _SSRC.pack(packet.ssrc) + _serialize_reports(packet.reports)
-            return _join(RECEIVER_REPORT, len(packet.reports), body)
+            return join(RECEIVER_REPORT, len(packet.reports), body)
         case SourceDescription():
             body = b"".join(map(_serialize_chunk, packet.chunks))
-            return _join(SOURCE_DESCRIPTION, len(packet.chunks), body)
+            return join(SOURCE_DESCRIPTION, len(packet.chunks), body)
         case Goodbye():
             body = struct.pack(f">{len(packet.ssrcs)}I", *packet.ssrcs)
             if packet.reason:
                 body += _pad(bytes([len(packet.reason)]) + packet.reason)
-            return _join(GOODBYE, len(packet.ssrcs), body)
+            return join(GOODBYE, len(packet.ssrcs), body)
 
 
 # --- parsing --------------------------------------------------------------------------------------
 
 
-def _split_untrusted(datagram: bytes, offset: int) -> tuple[int, int, bytes, int]:
-    """Cut one packet out. Returns (count, packet type, body without padding, next offset)."""
+def _cut_untrusted(datagram: bytes, offset: int) -> tuple[RawPacket, int]:
+    """Cut one packet out. Returns it and the next offset."""
     start = offset + HEADER_BYTES
     if start > len(datagram):
         raise ProtocolError(f"RTCP header: expected {HEADER_BYTES} bytes, got {len(datagram) - offset}")
@@ -183,7 +204,7 @@ def _split_untrusted(datagram: bytes, offset: int) -> tuple[int, int, bytes, int
     body = datagram[start:end]
     if first & _PADDING_BIT:
         body = _strip_padding_untrusted(body)
-    return first & COUNT_MAX, packet_type, body, end
+    return (packet_type, first & COUNT_MAX, body), end
 
 
 def _strip_padding_untrusted(body: bytes) -> bytes:
@@ -194,21 +215,21 @@ def _strip_padding_untrusted(body: bytes) -> bytes:
 
 
 def _parse_sender_report_untrusted(count: int, body: bytes) -> SenderReport:
-    _require(body, _SENDER_INFO.size, "sender report")
+    require_untrusted(body, _SENDER_INFO.size, "sender report")
     ssrc, ntp_timestamp, rtp_timestamp, packet_count, octet_count = _SENDER_INFO.unpack_from(body)
     reports = _parse_reports_untrusted(count, body, _SENDER_INFO.size)
     return SenderReport(ssrc, ntp_timestamp, rtp_timestamp, packet_count, octet_count, reports)
 
 
 def _parse_receiver_report_untrusted(count: int, body: bytes) -> ReceiverReport:
-    _require(body, _SSRC.size, "receiver report")
+    require_untrusted(body, _SSRC.size, "receiver report")
     (ssrc,) = _SSRC.unpack_from(body)
     return ReceiverReport(ssrc, _parse_reports_untrusted(count, body, _SSRC.size))
 
 
 def _parse_reports_untrusted(count: int, body: bytes, offset: int) -> tuple[ReportBlock, ...]:
     """Parse `count` blocks; what follows them is a profile's extension and is stepped over."""
-    _require(body, offset + count * _REPORT_BLOCK.size, "report blocks")
+    require_untrusted(body, offset + count * _REPORT_BLOCK.size, "report blocks")
     blocks = []
     for start in range(offset, offset + count * _REPORT_BLOCK.size, _REPORT_BLOCK.size):
         ssrc, loss, highest_sequence, jitter, last_sr, delay = _REPORT_BLOCK.unpack_from(body, start)
@@ -221,7 +242,7 @@ def _parse_source_description_untrusted(count: int, body: bytes) -> SourceDescri
     chunks = []
     offset = 0
     for _ in range(count):
-        _require(body, offset + _SSRC.size, "SDES chunk")
+        require_untrusted(body, offset + _SSRC.size, "SDES chunk")
         (ssrc,) = _SSRC.unpack_from(body, offset)
         items, offset = _parse_items_untrusted(body, offset + _SSRC.size)
         chunks.append(SdesChunk(ssrc, items))
@@ -232,30 +253,31 @@ def _parse_items_untrusted(body: bytes, offset: int) -> tuple[tuple[tuple[int, b
     """Parse one chunk's items. Returns (items, offset of the next chunk)."""
     items: list[tuple[int, bytes]] = []
     while True:
-        _require(body, offset + 1, "SDES item")
+        require_untrusted(body, offset + 1, "SDES item")
         item_type = body[offset]
         if item_type == 0:
             # The zero item also fills the chunk to the next word.
             return tuple(items), (offset + 4) & ~3
-        _require(body, offset + 2, "SDES item")
+        require_untrusted(body, offset + 2, "SDES item")
         start = offset + 2
         offset = start + body[offset + 1]
-        _require(body, offset, "SDES text")
+        require_untrusted(body, offset, "SDES text")
         items.append((item_type, body[start:offset]))
 
 
 def _parse_goodbye_untrusted(count: int, body: bytes) -> Goodbye:
     end = 4 * count
-    _require(body, end, "BYE")
+    require_untrusted(body, end, "BYE")
     ssrcs = struct.unpack_from(f">{count}I", body)
     if len(body) == end:
         return Goodbye(ssrcs)
     start = end + 1
-    _require(body, start + body[end], "BYE reason")
+    require_untrusted(body, start + body[end], "BYE reason")
     return Goodbye(ssrcs, body[start : start + body[end]])
 
 
-def _require(body: bytes, length: int, field: str) -> None:
+def require_untrusted(body: bytes, length: int, field: str) -> None:
+    """Raise `ProtocolError` if the body of a packet ends before `length`."""
     if len(body) < length:
         raise ProtocolError(f"RTCP {field}: expected {length} bytes, got {len(body)}")
 
@@ -263,7 +285,8 @@ def _require(body: bytes, length: int, field: str) -> None:
 # --- serializing ----------------------------------------------------------------------------------
 
 
-def _join(packet_type: int, count: int, body: bytes) -> bytes:
+def join(packet_type: int, count: int, body: bytes) -> bytes:
+    """Return a packet with its header; the body is a whole number of words."""
     assert count <= COUNT_MAX
     assert len(body) % 4 == 0
     return _COMMON.pack(_VERSION << 6 | count, packet_type, len(body) // 4) + body
