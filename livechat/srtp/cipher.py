@@ -18,7 +18,7 @@ HMAC that is copied, initialisation vectors computed as integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from typing import Final, Protocol
 
@@ -30,7 +30,6 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from livechat.protocol.types import Address
 from livechat.srtp.error import AuthenticationError
 from livechat.srtp.kdf import SessionKeys, derive_session_keys
 from livechat.srtp.profile import SrtpProfile
@@ -42,12 +41,11 @@ RTCP_ENCRYPTED: Final = 1 << 31
 """The E flag."""
 GCM_TAG_BYTES: Final = 16
 
-CounterLeg = tuple[Callable[[bytes], None], Callable[[bytes], bytes], Callable[[], HMAC], int, int, Address]
-"""(reset nonce, encrypt, copy HMAC, salt, tag bytes, address): what sealing for one receiver takes."""
-GcmLeg = tuple[Callable[[bytes, bytes, bytes], bytes], int, Address]
-"""(seal, salt, address)."""
-Sealed = list[tuple[bytes, Address]]
-"""Packets ready to be sent, each with its destination."""
+CounterLeg = tuple[Callable[[bytes], None], Callable[[bytes], bytes], Callable[[], HMAC], int, int]
+"""(reset nonce, encrypt, copy HMAC, salt, tag bytes): what sealing for one receiver takes."""
+GcmLeg = tuple[Callable[[bytes, bytes, bytes], bytes], int]
+"""(seal, salt)."""
+AnyLeg = CounterLeg | GcmLeg
 
 
 class PacketCipher(Protocol):
@@ -57,6 +55,8 @@ class PacketCipher(Protocol):
     after the first 8 bytes for SRTCP.
     """
 
+    tag_bytes: int
+    """What SRTP adds."""
     rtcp_trailer_bytes: int
     """What SRTCP adds: tag and index word."""
 
@@ -79,7 +79,7 @@ class PacketCipher(Protocol):
 class CounterModeCipher:
     """AES-CM with HMAC-SHA1, RFC 3711 sections 4.1.1 and 4.2.1."""
 
-    __slots__ = ("_copy_hmac", "_crypt", "_reset", "_salt", "_tag_bytes", "rtcp_trailer_bytes")
+    __slots__ = ("_copy_hmac", "_crypt", "_reset", "_salt", "rtcp_trailer_bytes", "tag_bytes")
 
     def __init__(self, keys: SessionKeys, tag_bytes: int) -> None:
         # In counter mode to decrypt is to encrypt, so one context serves both.
@@ -89,7 +89,7 @@ class CounterModeCipher:
         self._copy_hmac = HMAC(keys.authentication, SHA1()).copy  # noqa: S303 -- RFC 3711's algorithm
         # IV = salt * 2^16 XOR ssrc * 2^64 XOR index * 2^16, RFC 3711 section 4.1.1.
         self._salt = int.from_bytes(keys.salt, "big") << 16
-        self._tag_bytes = tag_bytes
+        self.tag_bytes = tag_bytes
         self.rtcp_trailer_bytes = RTCP_INDEX_BYTES + tag_bytes
 
     def _crypt_at(self, data: bytes, ssrc: int, index: int) -> bytes:
@@ -99,7 +99,7 @@ class CounterModeCipher:
     def _tag(self, data: bytes) -> bytes:
         hmac = self._copy_hmac()
         hmac.update(data)
-        return hmac.finalize()[: self._tag_bytes]
+        return hmac.finalize()[: self.tag_bytes]
 
     def seal_rtp(self, header: bytes, payload: bytes, ssrc: int, index: int) -> bytes:
         """Return header | encrypted payload | tag."""
@@ -109,10 +109,10 @@ class CounterModeCipher:
     def open_rtp(self, packet: bytes, header_bytes: int, ssrc: int, index: int) -> bytes:
         """Verify, then decrypt the payload."""
         # Written out rather than made of the methods above: this runs for every datagram, forged or not.
-        end = len(packet) - self._tag_bytes
+        end = len(packet) - self.tag_bytes
         hmac = self._copy_hmac()
         hmac.update(packet[:end] + (index >> 16).to_bytes(4, "big"))
-        if not compare_digest(hmac.finalize()[: self._tag_bytes], packet[end:]):
+        if not compare_digest(hmac.finalize()[: self.tag_bytes], packet[end:]):
             raise AuthenticationError("the packet's tag does not match")
         self._reset((self._salt ^ ssrc << 64 ^ index << 16).to_bytes(16, "big"))
         return self._crypt(packet[header_bytes:end])
@@ -127,12 +127,12 @@ class CounterModeCipher:
 
     def rtcp_word(self, packet: bytes) -> int:
         """Read the word that precedes the tag."""
-        end = len(packet) - self._tag_bytes
+        end = len(packet) - self.tag_bytes
         return int.from_bytes(packet[end - RTCP_INDEX_BYTES : end], "big")
 
     def open_rtcp(self, packet: bytes, ssrc: int, word: int) -> bytes:
         """Verify, then decrypt unless the sender only authenticated."""
-        end = len(packet) - self._tag_bytes
+        end = len(packet) - self.tag_bytes
         if not compare_digest(self._tag(packet[:end]), packet[end:]):
             raise AuthenticationError("the packet's tag does not match")
         plain = packet[: end - RTCP_INDEX_BYTES]
@@ -141,33 +141,42 @@ class CounterModeCipher:
         rest = self._crypt_at(plain[RTCP_CLEAR_BYTES:], ssrc, word ^ RTCP_ENCRYPTED)
         return plain[:RTCP_CLEAR_BYTES] + rest
 
-    def leg(self, address: Address) -> CounterLeg:
-        """Return what `seal_each` takes to seal under this key for that address."""
-        return self._reset, self._crypt, self._copy_hmac, self._salt, self._tag_bytes, address
+    def leg(self) -> CounterLeg:
+        """Return what `seal_each` takes to seal under this key."""
+        return self._reset, self._crypt, self._copy_hmac, self._salt, self.tag_bytes
 
     @staticmethod
-    def seal_each(
-        legs: Iterable[CounterLeg], header: bytes, payload: bytes, ssrc: int, index: int, out: Sealed
-    ) -> None:
-        """Seal one packet under the key of every leg and append each result to `out`.
+    def seal_each(legs: Sequence[CounterLeg], header: bytes, payload: bytes, ssrc: int, index: int) -> bytes:
+        """Seal one packet under the key of every leg; the legs have one length of tag.
 
         The same as `seal_rtp` leg by leg, with everything the legs share computed once.
+
+        Returns:
+            The packets back to back, in the order of the legs.
         """
-        append = out.append
         position = ssrc << 64 ^ index << 16
         rollover = (index >> 16).to_bytes(4, "big")
-        for reset, crypt, copy_hmac, salt, tag_bytes, address in legs:
+        # Two short loops keep the processor's caches warmer than one long one does: a tenth of the time.
+        encrypted: list[bytes] = []
+        append = encrypted.append
+        for reset, crypt, _, salt, _ in legs:
             reset((salt ^ position).to_bytes(16, "big"))
-            sealed = header + crypt(payload)
+            append(header + crypt(payload))
+        pieces: list[bytes] = []
+        append = pieces.append
+        for (_, _, copy_hmac, _, tag_bytes), sealed in zip(legs, encrypted, strict=True):
             hmac = copy_hmac()
             hmac.update(sealed + rollover)
-            append((sealed + hmac.finalize()[:tag_bytes], address))
+            append(sealed)
+            append(hmac.finalize()[:tag_bytes])
+        return b"".join(pieces)
 
 
 class GcmCipher:
     """AES-GCM with a tag of 16 bytes, RFC 7714."""
 
     __slots__ = ("_open", "_salt", "_seal", "rtcp_trailer_bytes")
+    tag_bytes: Final = GCM_TAG_BYTES
 
     def __init__(self, keys: SessionKeys) -> None:
         aead = AESGCM(keys.encryption)
@@ -193,8 +202,12 @@ class GcmCipher:
 
     def open_rtp(self, packet: bytes, header_bytes: int, ssrc: int, index: int) -> bytes:
         """Verify and decrypt the payload."""
-        nonce = self._nonce(ssrc, index)
-        return self._open_or_refuse(nonce, packet[header_bytes:], packet[:header_bytes])
+        # Written out as well: every datagram comes here.
+        nonce = (self._salt ^ ssrc << 48 ^ index).to_bytes(12, "big")
+        try:
+            return self._open(nonce, packet[header_bytes:], packet[:header_bytes])
+        except InvalidTag as exc:
+            raise AuthenticationError("the packet's tag does not match") from exc
 
     def seal_rtcp(self, packet: bytes, ssrc: int, word: int) -> bytes:
         """Return 8 bytes | rest, encrypted if the word's E flag says so | tag | word."""
@@ -221,22 +234,18 @@ class GcmCipher:
         nonce = self._nonce(ssrc, word ^ RTCP_ENCRYPTED)
         return head + self._open_or_refuse(nonce, body[RTCP_CLEAR_BYTES:], head + tail)
 
-    def leg(self, address: Address) -> GcmLeg:
-        """Return what `seal_each` takes to seal under this key for that address."""
-        return self._seal, self._salt, address
+    def leg(self) -> GcmLeg:
+        """Return what `seal_each` takes to seal under this key."""
+        return self._seal, self._salt
 
     @staticmethod
-    def seal_each(
-        legs: Iterable[GcmLeg], header: bytes, payload: bytes, ssrc: int, index: int, out: Sealed
-    ) -> None:
-        """Seal one packet under the key of every leg and append each result to `out`.
-
-        The same as `seal_rtp` leg by leg, with everything the legs share computed once.
-        """
-        append = out.append
+    def seal_each(legs: Sequence[GcmLeg], header: bytes, payload: bytes, ssrc: int, index: int) -> bytes:
+        """Do as `CounterModeCipher.seal_each` does."""
         position = ssrc << 48 ^ index
-        for seal, salt, address in legs:
-            append((header + seal((salt ^ position).to_bytes(12, "big"), payload, header), address))
+        # One join puts the header before each; to add it packet by packet would copy every byte once more.
+        return header + header.join(
+            [seal((salt ^ position).to_bytes(12, "big"), payload, header) for seal, salt in legs]
+        )
 
 
 AnyCipher = CounterModeCipher | GcmCipher

@@ -17,7 +17,7 @@ import struct
 from typing import Final
 
 from livechat.error import ProtocolError
-from livechat.rtp.packet import FIXED_BYTES, header_length_untrusted
+from livechat.rtp.packet import FIXED_BYTES, PLAIN, PLAIN_MASK, header_length_untrusted
 from livechat.srtp.cipher import RTCP_CLEAR_BYTES, RTCP_ENCRYPTED, make_ciphers
 from livechat.srtp.error import (
     AuthenticationError,
@@ -140,6 +140,7 @@ class SrtpReceiver:
         profile = SrtpProfile(profile)
         self._rtp, self._rtcp = make_ciphers(profile, master)
         self._rtp_tag_bytes = profile.rtp_tag_bytes
+        self._plain_bytes_min = FIXED_BYTES + profile.rtp_tag_bytes
         self._rollover = rollover
         self._streams: dict[int, ReplayWindow] = {}
         self._rtcp_streams: dict[int, ReplayWindow] = {}
@@ -159,6 +160,20 @@ class SrtpReceiver:
 
     def open(self, packet: bytes) -> OpenedRtp:
         """Do the same as `unprotect`, but return what was learned on the way; the same errors."""
+        # The usual packet: no CSRCs, no extension, of a known stream, the next in order. For it every step of
+        # `_open_any` has a known outcome but one, the tag, and that one is taken before anything is changed.
+        if len(packet) >= self._plain_bytes_min and packet[0] & PLAIN_MASK == PLAIN:
+            sequence, ssrc = _SEQUENCE_SSRC.unpack_from(packet)
+            window = self._streams.get(ssrc)
+            if window is not None:
+                index = window.highest + 1
+                if index & 0xFFFF == sequence and index <= RTP_INDEX_MAX:
+                    payload = self._rtp.open_rtp(packet, FIXED_BYTES, ssrc, index)
+                    window.commit_next()
+                    return ssrc, index, FIXED_BYTES, payload, True
+        return self._open_any(packet)
+
+    def _open_any(self, packet: bytes) -> OpenedRtp:
         # 1. Bounds, before any byte is believed: CSRC count and extension length against the end,
         #    without the tag.
         header_bytes = _header_length(packet, self._rtp_tag_bytes)
@@ -166,7 +181,7 @@ class SrtpReceiver:
         # 2. Look up the stream; a forged ssrc must not make one.
         window = self._streams.get(ssrc)
         if window is None:
-            return self._open_first(packet, header_bytes, ssrc, sequence)
+            return self._open_first(packet, header_bytes, ssrc, self._rollover << 16 | sequence)
         # 3. Estimate the index, 4. check it against what was received.
         index = window.estimate(sequence)
         _check_rtp(window, index)
@@ -176,8 +191,32 @@ class SrtpReceiver:
         is_newest = window.commit(index)
         return ssrc, index, header_bytes, payload, is_newest
 
-    def _open_first(self, packet: bytes, header_bytes: int, ssrc: int, sequence: int) -> OpenedRtp:
-        index = self._rollover << 16 | sequence
+    def open_first(self, packet: bytes, rollover: int) -> OpenedRtp:
+        """Do the same as `open` for the first packet of a stream that begins at this rollover count.
+
+        For senders that went on with their rollover count under new keys; the same errors.
+        """
+        header_bytes = _header_length(packet, self._rtp_tag_bytes)
+        sequence, ssrc = _SEQUENCE_SSRC.unpack_from(packet)
+        assert ssrc not in self._streams
+        return self._open_first(packet, header_bytes, ssrc, rollover << 16 | sequence)
+
+    def window(self, ssrc: int) -> ReplayWindow:
+        """Return a copy of what it knows of an ssrc's SRTP indexes."""
+        window = self._streams.get(ssrc)
+        return ReplayWindow() if window is None else window.copy()
+
+    def highest(self, ssrc: int) -> tuple[int, int]:
+        """Return the highest index of an ssrc's SRTP and of its SRTCP; -1 before the first packet."""
+        windows = self._streams.get(ssrc), self._rtcp_streams.get(ssrc)
+        rtp, rtcp = (-1 if window is None else window.highest for window in windows)
+        return rtp, rtcp
+
+    def sent_up_to(self, ssrc: int) -> int:
+        """Return the highest SRTP index of an ssrc; -1 before the first packet."""
+        return self.highest(ssrc)[0]
+
+    def _open_first(self, packet: bytes, header_bytes: int, ssrc: int, index: int) -> OpenedRtp:
         window = ReplayWindow()
         _check_rtp(window, index)
         try:
@@ -186,7 +225,7 @@ class SrtpReceiver:
             # A sender that starts near 2^16 may have rolled over before its first packet arrived:
             # then the sequence number is small and the rollover count one higher. One more try, on
             # unknown streams only, is all that a forger can make us pay for it.
-            if sequence >= 0x8000:
+            if index & 0x8000:
                 raise
             index += 0x10000
             _check_rtp(window, index)

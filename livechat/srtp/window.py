@@ -33,6 +33,13 @@ class ReplayWindow:
         """The highest index committed; -1 before the first."""
         self._seen = 0
 
+    def copy(self, shift: int = 0) -> ReplayWindow:
+        """Return a window of the same indexes, each `shift` higher."""
+        copied = ReplayWindow()
+        copied.highest = self.highest + shift if self.highest >= 0 else -1
+        copied._seen = self._seen
+        return copied
+
     def estimate(self, sequence: int) -> int:
         """Return the index that a sequence number most probably stands for: the nearest to the highest.
 
@@ -62,3 +69,8 @@ class ReplayWindow:
             return True
         self._seen |= 1 << -ahead
         return False
+
+    def commit_next(self) -> None:
+        """Do as `commit` does for the index right after the highest."""
+        self._seen = (self._seen << 1 | 1) & _SEEN_MASK
+        self.highest += 1

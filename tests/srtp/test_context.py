@@ -5,13 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livechat.rtp import rtcp
+from livechat.rtp.packet import RtpHeader
 from livechat.srtp.cipher import RTCP_ENCRYPTED, make_ciphers
 from livechat.srtp.context import (
     RTCP_INDEX_MAX,
+    RTP_INDEX_MAX,
     STREAMS_MAX,
     AuthenticationError,
     KeyLifetimeExceeded,
     MalformedPacket,
+    OpenedRtp,
     ReplayError,
     SrtpError,
     SrtpReceiver,
@@ -19,7 +22,7 @@ from livechat.srtp.context import (
     TooManyStreams,
 )
 from livechat.srtp.profile import SrtpProfile
-from livechat.srtp.window import WINDOW_PACKETS
+from livechat.srtp.window import WINDOW_PACKETS, ReplayWindow
 from tests.support.voice import PROFILES, master_of, receiver_state, rtp_packet, sender_report
 
 CM_80 = SrtpProfile.AES_CM_128_HMAC_SHA1_80
@@ -356,3 +359,47 @@ def test_neither_direction_nor_key_is_taken_for_another() -> None:
     protected = SrtpSender(GCM, master_of(GCM, 1)).protect(rtp_packet(1))
     with pytest.raises(AuthenticationError):
         SrtpReceiver(GCM, master_of(GCM, 2)).unprotect(protected)
+
+
+class PlainReceiver(SrtpReceiver):
+    """Takes the long way for every packet."""
+
+    def open(self, packet: bytes) -> OpenedRtp:
+        return self._open_any(packet)
+
+
+def outcome(receiver: SrtpReceiver, packet: bytes) -> object:
+    try:
+        return receiver.open(packet)
+    except SrtpError as exc:
+        return type(exc)
+
+
+@pytest.mark.parametrize("profile", [CM_80, GCM])
+@pytest.mark.parametrize("start", [0, 65_500, RTP_INDEX_MAX - 40])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60), st.sampled_from(("as it is", "flip", "cut", "header")), st.integers(0, 400))
+    )
+)
+def test_the_short_way_does_what_the_long_way_does(
+    profile: SrtpProfile, start: int, arrivals: list[tuple[int, str, int]]
+) -> None:
+    cipher, _ = make_ciphers(profile, master_of(profile))
+    short, long = (receiver(profile, master_of(profile)) for receiver in (SrtpReceiver, PlainReceiver))
+    for each in (short, long):
+        # So many packets before: the rollover and the end of the key are near.
+        each._streams[7] = ReplayWindow()
+        each._streams[7].commit(start)
+    for ahead, change, where in [*((ahead, "as it is", 0) for ahead in range(5)), *arrivals]:
+        index = start + ahead
+        header = RtpHeader(sequence=index & 0xFFFF, timestamp=1, ssrc=7, padding=bool(where & 1)).serialize()
+        packet = bytearray(cipher.seal_rtp(header, b"payload", 7, min(index, RTP_INDEX_MAX)))
+        if change == "flip":
+            packet[where % len(packet)] ^= 1 << where % 8
+        elif change == "cut":
+            del packet[where % len(packet) :]
+        elif change == "header":
+            packet[0] = where & 0xFF
+        assert outcome(short, bytes(packet)) == outcome(long, bytes(packet))
+        assert receiver_state(short) == receiver_state(long)

@@ -61,3 +61,15 @@ def test_the_window_reaches_exactly_as_far_as_it_says() -> None:
     window = window_at(1000)
     assert not window.is_replay(1000 - WINDOW_PACKETS + 1)
     assert window.is_replay(1000 - WINDOW_PACKETS)
+
+
+@given(st.lists(st.integers(0, 300), min_size=1))
+def test_the_next_index_is_committed_as_any_other(indexes: list[int]) -> None:
+    one, other = ReplayWindow(), ReplayWindow()
+    for index in indexes:
+        if not one.is_replay(index):
+            one.commit(index)
+            other.commit(index)
+    one.commit_next()
+    assert other.commit(other.highest + 1) is True
+    assert (one.highest, one._seen) == (other.highest, other._seen)
