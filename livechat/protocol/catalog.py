@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from livechat.protocol import events, jobs
+from livechat.protocol import events, jobs, voice_events
 from livechat.protocol.opcodes import Op
 
 SENT: Final[dict[int, tuple[type[Any], ...]]] = {
@@ -26,11 +26,25 @@ SENT: Final[dict[int, tuple[type[Any], ...]]] = {
     Op.NOTIFICATION: (events.Notification,),
     Op.ANNOUNCEMENT: (events.Announcement,),
     Op.SETTINGS_EVENT: (events.SettingsEvent,),
+    Op.FLOOR_GRANTED: (voice_events.FloorGranted,),
+    Op.FLOOR_DENY: (voice_events.FloorDeny,),
+    Op.FLOOR_TAKEN: (voice_events.FloorTaken,),
+    Op.FLOOR_IDLE: (voice_events.FloorIdle,),
+    Op.FLOOR_REVOKE: (voice_events.FloorRevoke,),
+    Op.FLOOR_QUEUE_POS_INFO: (voice_events.FloorQueuePosInfo,),
+    Op.FLOOR_PONG: (voice_events.FloorPong,),
+    Op.MEDIA_UPDATE: (voice_events.MediaUpdate,),
     Op.JOB_EVENT: (jobs.JobEvent,),
+    Op.SPEAKING: (voice_events.SpeakingEvent,),
     Op.ACK: (events.Ack,),
     Op.ERROR: (events.Error,),
 }
 """Every opcode the server sends, and what its `d` may be; without a class it is null."""
+
+FLOOR_OPS: Final[dict[type[Any], Op]] = {
+    cls: Op(op) for op, classes in SENT.items() for cls in classes if issubclass(cls, voice_events.FloorEvent)
+}
+"""The op of each event of the floor."""
 
 ACK_DATA: Final[dict[int, type[Any]]] = {
     Op.IDENTIFY: events.TokenRenewed,
@@ -50,6 +64,9 @@ ACK_DATA: Final[dict[int, type[Any]]] = {
     Op.SUBSCRIBE: events.Subscribed,
     Op.UNSUBSCRIBE: events.ChannelRef,
     Op.PRESENCE_UPDATE: events.PresenceUpdated,
+    Op.FLOOR_REQUEST: events.ChannelRef,
+    Op.FLOOR_RELEASE: events.ChannelRef,
+    Op.FLOOR_PING: events.ChannelRef,
     Op.MEMBER_ADD: events.MemberAdded,
     Op.MEMBER_REMOVE: events.MemberRemoved,
     Op.MEMBER_LIST: events.MemberPage,

@@ -25,6 +25,7 @@ from livechat.protocol.types import (
     Ssrc,
     UserId,
 )
+from livechat.protocol.voice_events import ActiveSpeaker, FloorHeld, MediaGrant
 
 
 @attrs.frozen
@@ -311,19 +312,6 @@ class ChannelCreated:
 
 
 @attrs.frozen
-class MediaGrant:
-    """Where to send media and under which keys (base64 of master key and salt)."""
-
-    host: str
-    port: int
-    ssrc: Ssrc
-    profile: str
-    client_key: str = attrs.field(repr=False)
-    server_key: str = attrs.field(repr=False)
-    rtcp_mux: bool
-
-
-@attrs.frozen
 class ChannelJoined:
     channel_id: ChannelId
     mode: ChannelMode
@@ -334,7 +322,7 @@ class ChannelJoined:
 
 @attrs.frozen
 class ChannelRef:
-    """ACK data of CHANNEL_LEAVE, CHANNEL_UPDATE, CHANNEL_DELETE, TYPING and UNSUBSCRIBE."""
+    """ACK data of CHANNEL_LEAVE, CHANNEL_UPDATE, CHANNEL_DELETE, TYPING, UNSUBSCRIBE and FLOOR_*."""
 
     channel_id: ChannelId
 
@@ -366,6 +354,10 @@ class ChannelDetails(ChannelState):
     capacity: int = attrs.field(kw_only=True)
     created_at: int = attrs.field(kw_only=True)
     peers: list[Member] = attrs.field(kw_only=True)
+    active_speakers: list[ActiveSpeaker] = attrs.field(factory=list, kw_only=True, metadata={"always": True})
+    """The last to begin first."""
+    floor: FloorHeld | None = attrs.field(default=None, kw_only=True)
+    """Left out while nobody has it."""
 
 
 @attrs.frozen

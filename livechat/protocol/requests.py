@@ -15,6 +15,7 @@ from livechat.protocol.opcodes import Op
 from livechat.protocol.types import (
     ChannelId,
     ChannelMode,
+    FloorIndicator,
     Frequency,
     JobId,
     PresenceStatus,
@@ -40,12 +41,14 @@ SETTINGS_BYTES_MAX: Final = 16_384
 SETTINGS_LEVELS_MAX: Final = 32
 """Objects and lists within each other: far below where parsers and serializers of clients and servers give up."""
 STATUS_TEXT_MAX: Final = 128
+PRIORITY_MAX: Final = 2**31 - 1
 CONTENT_LENGTH_PARSED: Final = 65_536
 """Content beyond the configured limit gets 3001, not 1004, so parsing lets more through."""
 
 _U32 = between(0, 2**32 - 1)
 _SEQ = between(0, SEQ_MAX)
 _NAME = length(1, NAME_LENGTH_MAX)
+_PRIORITY = between(0, PRIORITY_MAX)
 _TOKEN = length(0, TOKEN_LENGTH_MAX)
 
 
@@ -60,7 +63,8 @@ class Identify:
 
     token: str = attrs.field(repr=False, validator=_TOKEN)
     user_id: UserId | None = None
-    priority: int = attrs.field(default=100, validator=between(0, 2**31 - 1))
+    priority: int = attrs.field(default=100, validator=_PRIORITY)
+    """Of FLOOR_REQUESTs that state none."""
     device: str | None = attrs.field(default=None, validator=length(0, NAME_LENGTH_MAX))
     status: PresenceStatus = "ONLINE"
     presence_batches: bool = False
@@ -297,6 +301,30 @@ class PresenceUpdate:
 
 
 @attrs.frozen
+class FloorRequest:
+    """Op 30. Somebody presses the button of a push-to-talk channel."""
+
+    channel_id: ChannelId
+    priority: int | None = attrs.field(default=None, validator=_PRIORITY)
+    """None: that of IDENTIFY."""
+    indicator: FloorIndicator = "normal"
+
+
+@attrs.frozen
+class FloorRelease:
+    """Op 31. Give the floor back, or wait for it no more."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
+class FloorPing:
+    """Op 32. The holder of the floor is still there; to be said every 2 s."""
+
+    channel_id: ChannelId
+
+
+@attrs.frozen
 class MemberAdd:
     """Op 33. Make somebody a member, or give a member another role; it lifts a ban."""
 
@@ -353,6 +381,9 @@ Request = (
     | Subscribe
     | Unsubscribe
     | PresenceUpdate
+    | FloorRequest
+    | FloorRelease
+    | FloorPing
     | MemberAdd
     | MemberRemove
     | MemberList
@@ -379,6 +410,9 @@ REQUESTS: Final[dict[int, type[Request]]] = {
     Op.SUBSCRIBE: Subscribe,
     Op.UNSUBSCRIBE: Unsubscribe,
     Op.PRESENCE_UPDATE: PresenceUpdate,
+    Op.FLOOR_REQUEST: FloorRequest,
+    Op.FLOOR_RELEASE: FloorRelease,
+    Op.FLOOR_PING: FloorPing,
     Op.MEMBER_ADD: MemberAdd,
     Op.MEMBER_REMOVE: MemberRemove,
     Op.MEMBER_LIST: MemberList,

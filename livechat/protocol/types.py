@@ -27,9 +27,14 @@ ID_PATTERN: Final = re.compile(r"[\w.:@-]{1,64}")
 ChannelMode = Literal["conference", "ptt"]
 Role = Literal["owner", "moderator", "member"]
 PresenceStatus = Literal["ONLINE", "AWAY", "OFFLINE"]
+RekeyCause = Literal["demand", "age", "worn", "resumed", "moved"]
 Severity = Literal["info", "warning", "critical"]
 MessageType = Literal["TEXT", "FILE", "IMAGE", "SYSTEM"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FloorIndicator = Literal["normal", "broadcast", "imminent_peril", "emergency"]
+FloorDenial = Literal["queue_full", "taken"]
+"""Why nobody may even wait: as many as may are waiting; or nobody may here."""
+FloorRevocation = Literal["preempted", "ping_timeout", "max_duration", "disconnect", "admin_revoke"]
 Address = tuple[str, int]
 """A UDP address: (IP literal, port)."""
 

@@ -9,7 +9,7 @@ import attrs
 import msgpack
 import pytest
 
-from livechat.protocol import events, jobs
+from livechat.protocol import events, jobs, voice_events
 from livechat.protocol.catalog import ACK_DATA
 from livechat.protocol.codec import CODECS, Packet, decode_untrusted, envelope, unstructure
 from livechat.protocol.opcodes import Op
@@ -41,20 +41,31 @@ FIELDS: dict[type[Any], str] = {
     events.UserPresence: "user_id status text? last_seen",
     events.PresenceBatch: "users",
     events.TypingEvent: "channel_id user_id typing",
+    voice_events.SpeakingEvent: "channel_id user_id ssrc speaking level_db",
     events.UnreadEvent: "channel_id unread read_seq last_seq",
     events.Notification: "kind channel_id? message_id? seq? user_id? preview? expires_at? expires_in_ms?",
     events.SettingsEvent: "settings",
+    voice_events.FloorGranted: "channel_id user_id duration",
+    voice_events.FloorDeny: "channel_id reason",
+    voice_events.FloorTaken: "channel_id user_id indicator",
+    voice_events.FloorIdle: "channel_id",
+    voice_events.FloorRevoke: "channel_id cause",
+    voice_events.FloorQueuePosInfo: "channel_id queue_position queue_size",
+    voice_events.FloorPong: "channel_id",
+    voice_events.FloorHeld: "user_id indicator queue_size",
+    voice_events.MediaUpdate: "channel_id cause media?",
     jobs.JobError: "code reason",
     jobs.JobEvent: "job_id kind state progress event_seq partial? result? error?",
     events.Ack: "op data",
     events.Error: "code reason op? action? retryable retry_after_ms? nonce?",
     events.ChannelCreated: "channel_id channel_name mode durable capacity",
-    events.MediaGrant: "host port ssrc profile client_key server_key rtcp_mux",
+    voice_events.MediaGrant: "host port ssrc profile client_key server_key rtcp_mux",
     events.ChannelJoined: "channel_id mode active_members last_seq media?",
     events.ChannelRef: "channel_id",
     events.ChannelSummary: "channel_id channel_name mode durable capacity private member_count created_at",
     events.ChannelPage: "channels next?",
-    events.ChannelDetails: STATE + " capacity created_at peers",
+    voice_events.ActiveSpeaker: "user_id ssrc level_db",
+    events.ChannelDetails: STATE + " capacity created_at peers active_speakers floor?",
     events.MessageCreated: "message_id channel_id seq timestamp nonce? duplicate",
     events.TokenRenewed: "expires_at",
     events.HistoryPage: "channel_id messages has_before has_after last_seq",
@@ -74,7 +85,7 @@ FIELDS: dict[type[Any], str] = {
 
 
 def test_every_class_has_the_fields_of_the_protocol() -> None:
-    modules = (events, jobs)
+    modules = (events, voice_events, jobs)
     found = [cls for module in modules for _, cls in inspect.getmembers(module, attrs.has)]
     classes = {cls for cls in found if cls.__module__ in {module.__name__ for module in modules}}
     assert classes == set(FIELDS)
@@ -143,5 +154,5 @@ def test_optional_fields_are_left_out_and_null_stands_where_the_protocol_wants_i
 
 
 def test_keys_do_not_show_in_a_repr() -> None:
-    grant = events.MediaGrant("::1", 10_000, Ssrc(7), "AEAD_AES_128_GCM", "hunter2", "hunter3", True)
+    grant = voice_events.MediaGrant("::1", 10_000, Ssrc(7), "AEAD_AES_128_GCM", "hunter2", "hunter3", True)
     assert "hunter" not in repr(grant)

@@ -215,6 +215,8 @@ COLUMNS = {
     "admin": Standing.ADMIN,
 }
 DEEDS = {
+    "revoking the floor": Deed.FLOOR_REVOKE,
+    "using the floor": Deed.FLOOR,
     "CHANNEL_INFO": Deed.INFO,
     "CHANNEL_JOIN": Deed.JOIN,
     "CHANNEL_LEAVE": Deed.LEAVE,
