@@ -30,6 +30,8 @@ class ChannelFacts:
     owner_id: UserId
     created_at: int
     """Milliseconds since 1970."""
+    max_speakers: int | None = None
+    """Whose voices are forwarded at a time, at most; None: all."""
 
 
 @attrs.define(slots=True, eq=False)

@@ -12,6 +12,7 @@ saw it before (RFC 3711 section 9.1, two-time pad). Hence what a channel remembe
               it has left too
     fresh     a run of consecutive ssrcs from a random start, handed out where the client's own is used up;
               a start and a count remember all of them
+    reporter  the first good one of that run: the server's own reports are heard as it
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Final
 import attrs
 
 from livechat.error import SsrcInUse
+from livechat.hub.peer import DEFAULT_IDS, ExtensionIds, MediaPeer
 from livechat.protocol.types import Address, ChannelId, SessionId, Ssrc, UserId
 from livechat.srtp.profile import SrtpProfile
 
@@ -36,44 +38,6 @@ _SSRC_MASK: Final = 0xFFFFFFFF
 
 
 @attrs.define(slots=True, eq=False)
-class MediaPeer:
-    """One user's voice in one channel."""
-
-    peer_id: int
-    """Counts up from 1 on this node in order of joining; never reused."""
-    channel_id: ChannelId
-    user_id: UserId
-    session_id: SessionId = attrs.field(repr=False)
-    ssrc: Ssrc
-    """What the client sends with."""
-    egress_ssrc: Ssrc
-    """What the others receive: `member.ssrc`."""
-    profile: SrtpProfile
-    client_key: bytes = attrs.field(repr=False)
-    """Master key ‖ salt of what the client sends."""
-    server_key: bytes = attrs.field(repr=False)
-    """Master key ‖ salt of what the client receives."""
-    joined_at: float
-    """Monotonic seconds."""
-    address: Address | None = None
-    """Where to send: stated at the join or learned from authentic packets; the host is an IP literal."""
-    address_stated: bool = False
-    """Whether the join stated an address."""
-    last_seen: float | None = None
-    """Monotonic seconds of the last authentic packet; None before the first."""
-    is_ended: bool = False
-    """Its keys are spent: it must never be relayed again."""
-    packets_received: int = 0
-    """Authentic SRTP and SRTCP packets from it."""
-    bytes_received: int = 0
-    """Of those packets, as they came."""
-    packets_rejected: int = 0
-    """Packets with its ssrc that were not authentic, replayed or malformed."""
-    packets_forwarded: int = 0
-    """Copies made of its SRTP packets for others."""
-
-
-@attrs.define(slots=True, eq=False)
 class _Channel:
     """The voices of one channel and the egress ssrcs its receivers have heard."""
 
@@ -84,6 +48,8 @@ class _Channel:
     retired: dict[Ssrc, int] = attrs.field(factory=dict)
     """ssrc -> the peer id that was next when it retired, ascending: peers from it on never heard it."""
     fresh_count: int = 0
+    reporter: Ssrc = Ssrc(0)
+    """Set before the first peer joins."""
 
     def was_used(self, ssrc: Ssrc) -> bool:
         """Say whether any living receiver may have heard this egress ssrc."""
@@ -120,21 +86,33 @@ class MediaPeerHub:
     Args:
         randbytes: returns that many unguessable bytes; keys come from it.
         peer_timeout_s: how long a peer lives without an authentic packet.
+        extensions: the header extensions that peers send.
     """
 
     __slots__ = (
         "_by_session",
         "_by_ssrc",
         "_channels",
+        "_extensions",
         "_next_peer_id",
         "_randbytes",
         "_reserved",
+        "on_removed",
         "peer_timeout_s",
     )
 
-    def __init__(self, randbytes: Callable[[int], bytes], *, peer_timeout_s: float = PEER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        randbytes: Callable[[int], bytes],
+        *,
+        peer_timeout_s: float = PEER_TIMEOUT_S,
+        extensions: ExtensionIds = DEFAULT_IDS,
+    ) -> None:
         self._randbytes = randbytes
+        self._extensions = extensions
         self.peer_timeout_s = peer_timeout_s
+        self.on_removed: Callable[[MediaPeer], object] = lambda _peer: None
+        """Called with each peer that was taken out."""
         self._by_ssrc: dict[Ssrc, MediaPeer] = {}
         self._by_session: dict[SessionId, dict[int, MediaPeer]] = {}
         self._channels: dict[ChannelId, _Channel] = {}
@@ -181,7 +159,11 @@ class MediaPeerHub:
         holder = self._by_ssrc.get(ssrc)
         if holder is not None and holder is not leaving:
             return False
-        if channel is None or ssrc not in channel.heard:
+        if channel is None:
+            return True
+        if ssrc == channel.reporter:
+            return False
+        if ssrc not in channel.heard:
             return True
         return leaving is not None and leaving.channel_id == channel_id and leaving.egress_ssrc == ssrc
 
@@ -225,7 +207,7 @@ class MediaPeerHub:
             ssrc = None
         channel = self._channels.get(channel_id)
         if channel is None:
-            channel = _Channel(fresh_start=int.from_bytes(self._randbytes(4), "big"))
+            channel = self._new_channel(ssrc)
         if ssrc is None:
             ssrc = self._random_ssrc(channel)
         peer = MediaPeer(
@@ -235,12 +217,14 @@ class MediaPeerHub:
             session_id=session_id,
             ssrc=ssrc,
             egress_ssrc=self._choose_egress(channel, ssrc, heard_before),
+            reporter_ssrc=channel.reporter,
             profile=profile,
             client_key=self._randbytes(profile.master_bytes),
             server_key=self._randbytes(profile.master_bytes),
             joined_at=now,
             address=address,
             address_stated=address is not None,
+            extensions=self._extensions,
         )
         self._next_peer_id += 1
         self._channels[channel_id] = channel
@@ -249,6 +233,16 @@ class MediaPeerHub:
         self._by_ssrc[ssrc] = peer
         self._by_session.setdefault(session_id, {})[peer.peer_id] = peer
         return peer
+
+    def renew_keys(self, peer: MediaPeer, now: float) -> None:
+        """Give a peer fresh keys in place of its own; whoever relays for it keeps those for the overlap."""
+        assert not peer.is_ended
+        peer.client_key = self._randbytes(peer.profile.master_bytes)
+        peer.server_key = self._randbytes(peer.profile.master_bytes)
+        peer.keys_since = now
+        peer.keys_taken = False
+        peer.rekeys += 1
+        peer.rekey_cause = None
 
     def remove(self, peer: MediaPeer) -> None:
         """Take a peer out. Its ssrc is free again; its egress ssrc is not, see the module."""
@@ -265,6 +259,7 @@ class MediaPeerHub:
         else:
             # Every key that ever received in this channel is gone, and all that it heard with it.
             del self._channels[peer.channel_id]
+        self.on_removed(peer)
 
     def expires_at(self, peer: MediaPeer) -> float | None:
         """Return when the peer is over unless it is heard from, in monotonic seconds.
@@ -275,6 +270,15 @@ class MediaPeerHub:
         if peer.last_seen is not None:
             return peer.last_seen + self.peer_timeout_s
         return None if peer.address_stated else peer.joined_at + self.peer_timeout_s
+
+    def _new_channel(self, ssrc: Ssrc | None) -> _Channel:
+        """Make a channel whose reporter is nobody: not its first peer either, who would like to be `ssrc`."""
+        channel = _Channel(fresh_start=int.from_bytes(self._randbytes(4), "big"))
+        while not channel.reporter:
+            fresh = channel.next_fresh()
+            if fresh not in (0, ssrc) and fresh not in self._by_ssrc and fresh not in self._reserved:
+                channel.reporter = fresh
+        return channel
 
     def _random_ssrc(self, channel: _Channel) -> Ssrc:
         while True:

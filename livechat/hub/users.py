@@ -56,6 +56,16 @@ class Outlet(Protocol):
         ...
 
     @property
+    def local_host(self) -> str:
+        """The address at which the client reached us."""
+        ...
+
+    @property
+    def is_confidential(self) -> bool:
+        """TLS or loopback: fit to carry media keys."""
+        ...
+
+    @property
     def queued(self) -> tuple[int, int]:
         """What waits for the client: (frames, bytes)."""
         ...
@@ -118,6 +128,10 @@ class Session:
     """Its token has the `admin` scope."""
     channels: ChannelPatterns | None = None
     """The channels that its token is good for; None: all."""
+    priority: int = 100
+    """Of its claims to the floor that state none."""
+    priority_max: int | None = None
+    """What its token allows those at most; None: anything."""
     token_id: str | None = attrs.field(default=None, repr=False)
     """By which its token can be revoked."""
     family_id: str | None = attrs.field(default=None, repr=False)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from livechat.error import SsrcInUse
-from livechat.hub.media import RETIRED_MAX, MediaPeer, MediaPeerHub
+from livechat.hub.media import RETIRED_MAX, MediaPeerHub
+from livechat.hub.peer import MediaPeer
 from livechat.protocol.types import ChannelId, SessionId, Ssrc, UserId
 from livechat.srtp.profile import SrtpProfile
 
@@ -43,6 +44,21 @@ def join(
 def test_a_free_ssrc_is_kept_in_both_directions() -> None:
     peer = join(make_hub(), "ann", 5)
     assert (peer.ssrc, peer.egress_ssrc) == (5, 5)
+
+
+def test_what_the_server_reports_as_is_nobodys_wish() -> None:
+    hub = make_hub()
+    start = join(hub, "ann", 5).reporter_ssrc
+    assert join(hub, "bob").reporter_ssrc == start
+    assert not hub.is_free(ROOM, start)
+    with pytest.raises(SsrcInUse):
+        join(hub, "cyd", start, insist=True)
+    assert join(hub, "cyd", start).ssrc != start
+    # The first peer of a channel, peers elsewhere and those about to join are spared as well.
+    hub = MediaPeerHub(lambda count: (7).to_bytes(count, "big"))
+    assert join(hub, "ann", 8, channel="elsewhere").reporter_ssrc == 7
+    hub.reserve(Ssrc(9))
+    assert join(hub, "bob", 7).reporter_ssrc == 10
 
 
 def test_without_a_wish_an_ssrc_is_made_up() -> None:
@@ -211,6 +227,24 @@ def test_a_stated_address_that_never_sent_does_not_expire() -> None:
     assert hub.expires_at(peer) == 180.0
 
 
+def test_new_keys_take_the_place_of_the_old_and_are_not_known_to_be_taken() -> None:
+    hub = MediaPeerHub(random.Random(1).randbytes)
+    peer = join(hub, "ann", 1)
+    assert (peer.keys_taken, peer.rekeys, peer.keys_since) == (True, 0, peer.joined_at)
+    before = {peer.client_key, peer.server_key}
+    peer.rekey_cause = "age"
+    hub.renew_keys(peer, 77.0)
+    after = {peer.client_key, peer.server_key}
+    assert len(before | after) == 4
+    assert {len(key) for key in after} == {peer.profile.master_bytes}
+    assert (peer.keys_taken, peer.rekeys, peer.keys_since) == (False, 1, 77.0)
+    assert [peer.rekey_cause] == [None]
+    assert not any(key.hex() in repr(peer) or repr(key) in repr(peer) for key in after)
+    hub.remove(peer)
+    with pytest.raises(AssertionError):
+        hub.renew_keys(peer, 78.0)
+
+
 class EgressRecord(RuleBasedStateMachine):
     """No receiver ever hears two peers under one ssrc, however they come and go."""
 
@@ -243,6 +277,12 @@ class EgressRecord(RuleBasedStateMachine):
             for peer in self.hub.listeners_of(listener):
                 owner = self.heard[listener.peer_id].setdefault(peer.egress_ssrc, peer.peer_id)
                 assert owner == peer.peer_id
+
+    @invariant()
+    def the_server_reports_as_nobody(self) -> None:
+        for listener in self.hub.peers_of(ROOM):
+            assert self.heard[listener.peer_id].setdefault(listener.reporter_ssrc, 0) == 0
+            assert listener.reporter_ssrc not in (0, listener.ssrc, listener.egress_ssrc)
 
     @invariant()
     def nobody_hears_its_own_ssrc(self) -> None:

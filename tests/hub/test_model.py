@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from livechat.hub.channels import Channel, ChannelHub
-from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.hub.media import MediaPeerHub
+from livechat.hub.peer import MediaPeer
 from livechat.hub.users import Session, SessionState, UserHub
 from livechat.protocol.types import ChannelId, SessionId, Ssrc, UserId
 from livechat.srtp.profile import SrtpProfile
