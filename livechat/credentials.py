@@ -78,6 +78,7 @@ class TokenControls:
         *,
         channels: Iterable[str] | None = None,
         name: str | None = None,
+        priority: int | None = None,
     ) -> IssuedToken:
         """Make a token that this server takes; see `TokenIssuer.issue`.
 
@@ -87,7 +88,9 @@ class TokenControls:
         """
         if self._node.issuer is None:
             raise ConfigError("auth.mode: this server takes no signed tokens")
-        return self._node.issuer.issue(user_id, scopes, lifetime_s, channels=channels, name=name)
+        return self._node.issuer.issue(
+            user_id, scopes, lifetime_s, channels=channels, name=name, priority=priority
+        )
 
     def revoke(
         self,
@@ -184,6 +187,7 @@ def mint_token(
     *,
     channels: Iterable[str] | None = None,
     name: str | None = None,
+    priority: int | None = None,
 ) -> IssuedToken:
     """Make a token that a server of the same configuration takes; see `TokenIssuer.issue`.
 
@@ -192,4 +196,4 @@ def mint_token(
         ValueError: the token would be refused; the text names the field.
     """
     issuer = TokenIssuer(KeyRing(_own_keys(config)), config.auth, wall_clock_ms)
-    return issuer.issue(user_id, scopes, lifetime_s, channels=channels, name=name)
+    return issuer.issue(user_id, scopes, lifetime_s, channels=channels, name=name, priority=priority)

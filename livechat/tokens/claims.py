@@ -13,6 +13,7 @@ import attrs
 
 from livechat.error import InvalidToken
 from livechat.protocol.patterns import ChannelPatterns
+from livechat.protocol.requests import PRIORITY_MAX
 from livechat.protocol.types import ID_PATTERN, UserId, is_text
 from livechat.tokens.settings import AuthSettings
 
@@ -43,6 +44,8 @@ class Claims:
     """`jti`."""
     family_id: str | None = None
     """`sid` (OpenID Connect Front-Channel Logout, section 3): the login that it belongs to."""
+    priority_max: int | None = None
+    """`priority`: of claims to the floor, at most; None: any."""
 
 
 def read_claims(claims: dict[str, Any], settings: AuthSettings, now_ms: int, leeway_ms: int) -> Claims:
@@ -80,6 +83,7 @@ def read_claims(claims: dict[str, Any], settings: AuthSettings, now_ms: int, lee
         name=_text(claims, "name", NAME_LENGTH_MAX),
         token_id=_text(claims, "jti", TOKEN_ID_LENGTH_MAX),
         family_id=_text(claims, "sid", TOKEN_ID_LENGTH_MAX),
+        priority_max=_priority(claims),
     )
 
 
@@ -130,6 +134,16 @@ def _channels(claims: dict[str, Any]) -> ChannelPatterns | None:
         return ChannelPatterns(tuple(patterns))
     except ValueError as exc:
         raise InvalidToken(f"token: {exc}") from None
+
+
+def _priority(claims: dict[str, Any]) -> int | None:
+    # As with the channels, null must not mean any.
+    if "priority" not in claims:
+        return None
+    priority = claims["priority"]
+    if type(priority) is not int or not 0 <= priority <= PRIORITY_MAX:
+        raise InvalidToken(f"token: priority: expected 0 to {PRIORITY_MAX}")
+    return priority
 
 
 def _text(claims: dict[str, Any], name: str, most: int) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from joserfc import jws
 
 from livechat.protocol.patterns import ChannelPatterns
-from livechat.protocol.requests import TOKEN_LENGTH_MAX
+from livechat.protocol.requests import PRIORITY_MAX, TOKEN_LENGTH_MAX
 from livechat.protocol.types import ID_PATTERN
 from livechat.tokens.claims import NAME_LENGTH_MAX, SCOPES
 from livechat.tokens.keys import KeyRing
@@ -64,6 +64,7 @@ class TokenIssuer:
         channels: Iterable[str] | None = None,
         name: str | None = None,
         family_id: str | None = None,
+        priority: int | None = None,
     ) -> IssuedToken:
         """Make a token.
 
@@ -74,6 +75,7 @@ class TokenIssuer:
             channels: patterns of the channels that it is good for; None: all.
             name: what the user is called, for people.
             family_id: all tokens of one login, which can be revoked by it at once (`sid`).
+            priority: of claims to the floor of push-to-talk channels, at most; None: any.
 
         Raises:
             ValueError: it would be refused; the text names the field.
@@ -87,6 +89,10 @@ class TokenIssuer:
         claims |= {"iat": _numeric_date(now_ms), "exp": _numeric_date(expires_at), "jti": token_id}
         if family_id is not None:
             claims["sid"] = family_id
+        if priority is not None:
+            if not 0 <= priority <= PRIORITY_MAX:
+                raise ValueError(f"priority: expected 0 to {PRIORITY_MAX}, got {priority}")
+            claims["priority"] = priority
         signing = self._keys.signing
         header = {"alg": signing.algorithm, "typ": "JWT", "kid": signing.key_id}
         payload = json.dumps(claims, ensure_ascii=False, separators=(",", ":"))

@@ -6,6 +6,7 @@ It must not know what the secrets are for, and never shows one.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -56,3 +57,23 @@ def read_private(path: Path, *, group_may_read: bool = False) -> str:
     if not text:
         raise ConfigError(f"{path} is empty; remove it to have a new secret made")
     return text
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Write a private file, whole or not at all: who reads it meanwhile sees the old text or the new one.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    fresh = path.parent / f"{path.name}.{secrets.token_hex(4)}"  # with_name raises for "."
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", newline="") as file:
+                file.write(text)
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc

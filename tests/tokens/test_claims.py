@@ -51,6 +51,17 @@ def test_what_a_token_may_say() -> None:
     assert claims.channels.patterns == ("a*",)
 
 
+@pytest.mark.parametrize("priority", [0, 7, 2**31 - 1])
+def test_a_priority_is_a_bound(priority: int) -> None:
+    assert read({**GOOD, "priority": priority}).priority_max == priority
+    assert read(GOOD).priority_max is None
+
+
+@pytest.mark.parametrize("value", [None, -1, 2**31, 7.0, True, "7", []])
+def test_a_priority_that_is_none_is_refused(value: object) -> None:
+    assert refusal({**GOOD, "priority": value}) == "token: priority: expected 0 to 2147483647"
+
+
 # --- times -------------------------------------------------------------------------------------------------
 
 

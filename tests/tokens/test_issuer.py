@@ -28,7 +28,7 @@ def parts(token: str) -> list[dict[str, Any]]:
 
 def test_a_token_says_what_was_asked_for() -> None:
     issued = issuer(issuer="https://chat.example", audience="chat").issue(
-        "alice", ("chat", "publish", "chat"), 90, channels=("team-*",), name="Alice"
+        "alice", ("chat", "publish", "chat"), 90, channels=("team-*",), name="Alice", priority=7
     )
     header, payload = parts(issued.token)
     assert header == {"alg": "HS256", "typ": "JWT", "kid": OLD.key_id}
@@ -37,6 +37,7 @@ def test_a_token_says_what_was_asked_for() -> None:
         "scope": "chat publish",
         "channels": ["team-*"],
         "name": "Alice",
+        "priority": 7,
         "iss": "https://chat.example",
         "aud": "chat",
         "iat": 1_700_000_000.25,
@@ -78,6 +79,8 @@ def test_the_first_own_key_signs_also_after_a_change() -> None:
         ({"channels": ["x" * 60 + "é" * 4] * 100}, "channels"),
         ({"name": ""}, "name"),
         ({"name": "x" * 101}, "name"),
+        ({"priority": -1}, "priority"),
+        ({"priority": 2**31}, "priority"),
     ],
 )
 def test_what_would_be_refused_is_not_issued(arguments: dict[str, Any], named: str) -> None:
