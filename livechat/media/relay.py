@@ -21,36 +21,33 @@ publisher jump further ahead than a receiver can follow, its legs begin again, r
 
 from __future__ import annotations
 
+import random
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
 
-from livechat.error import ProtocolError
-from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.hub.peer import NO_RULES, ChannelRules, MediaEvents, MediaPeer, NoEvents
+from livechat.media.control import Control, Heard
 from livechat.media.counters import RelayCounters
-from livechat.media.report import rebuild_report
-from livechat.protocol.types import Address
+from livechat.media.forwarding import forward
+from livechat.media.legs import Plan, make_plan
+from livechat.media.node import Node
+from livechat.media.rekey import KeyChanges
+from livechat.media.reporting import Reporter
+from livechat.media.sent import SentTurns, remember
+from livechat.media.settings import DEFAULT_MEDIA, DEFAULT_SPEAKING, MediaSettings, SpeakingSettings
+from livechat.media.speakers import Speakers
+from livechat.media.stage import Stage
+from livechat.protocol.types import Address, ChannelId
 from livechat.rtp import rtcp
 from livechat.rtp.demux import Kind, classify
+from livechat.rtp.extensions import blank
 from livechat.rtp.packet import FIXED_BYTES
-from livechat.srtp.cipher import (
-    RTCP_ENCRYPTED,
-    CounterLeg,
-    CounterModeCipher,
-    GcmCipher,
-    GcmLeg,
-    Sealed,
-    make_ciphers,
-)
-from livechat.srtp.context import RTCP_INDEX_MAX, RTP_INDEX_MAX, SrtpReceiver
 from livechat.srtp.error import AuthenticationError, MalformedPacket, ReplayError, SrtpError
-
-FIRST_INDEX_MIN: Final = 1000
-"""The first index of a leg is at least this: room for receivers that look back a little from it."""
-FIRST_INDEX_END: Final = 1 << 15
-"""... and below this: even if its first 2^15 packets were lost, a receiver's first is at rollover count 0."""
+from livechat.srtp.sealed import Sealed
 
 JUMP_MAX: Final = (1 << 15) - 1
 """How far ahead of the last index every receiver still estimates right (RFC 3711 appendix A)."""
@@ -62,125 +59,145 @@ _RTCP: Final = Kind.RTCP
 
 
 @attrs.define(slots=True, eq=False)
-class _Leg:
-    """One publisher heard by one listener."""
+class _Room:
+    """A channel with peers."""
 
-    listener: _Node
-    offset: int | None = None
-    """Out index minus in index; None until the leg begins."""
-    begin: int = 0
-    """The in index that it began with; older packets have no out index."""
-    rtcp_next: int = 0
-    """The next SRTCP index under (listener's key, publisher's egress ssrc)."""
-
-
-@attrs.define(slots=True, eq=False)
-class _Group:
-    """The legs of one publisher with one offset: they share the re-written header."""
-
-    offset: int
-    begin: int = 0
-    """The latest begin of its legs: from there on nobody has to be left out."""
-    legs: list[_Leg] = attrs.field(factory=list)
-    counter_legs: list[CounterLeg] = attrs.field(factory=list)
-    gcm_legs: list[GcmLeg] = attrs.field(factory=list)
-
-    def append(self, leg: _Leg, address: Address) -> None:
-        """Take a leg in and unpack what sealing for it takes."""
-        self.legs.append(leg)
-        self.begin = max(self.begin, leg.begin)
-        cipher = leg.listener.rtp
-        if isinstance(cipher, GcmCipher):
-            self.gcm_legs.append(cipher.leg(address))
-        else:
-            self.counter_legs.append(cipher.leg(address))
-
-
-@attrs.define(slots=True, eq=False)
-class _Plan:
-    """Who hears a publisher, unpacked for the hot path; made anew when membership or an address changes."""
-
-    groups: dict[int, _Group] = attrs.field(factory=dict)
-    """By offset."""
-    waiting: list[_Leg] = attrs.field(factory=list)
-    """Legs that begin with the next packet."""
-    reachable: list[_Leg] = attrs.field(factory=list)
-    """Every leg whose listener has an address."""
-    mute: int = 0
-    """Listeners without an address."""
-
-
-class _Node:
-    """A media peer with its cryptographic state: as a publisher and as a listener."""
-
-    __slots__ = ("egress_bytes", "legs", "newest_index", "peer", "plan", "receiver", "rtcp", "rtp")
-
-    def __init__(self, peer: MediaPeer) -> None:
-        self.peer = peer
-        self.receiver = SrtpReceiver(peer.profile, peer.client_key)
-        """Opens what it sends."""
-        self.rtp, self.rtcp = make_ciphers(peer.profile, peer.server_key)
-        """Seal what it hears."""
-        self.egress_bytes = peer.egress_ssrc.to_bytes(4, "big")
-        self.newest_index = -1
-        """The highest index of an authentic SRTP packet from it; -1 before the first."""
-        self.legs: dict[int, _Leg] = {}
-        """Who hears it, by the listener's peer id. They last as long as both peers: a leg made twice
-        would start its indexes again."""
-        self.plan: _Plan | None = None
+    nodes: dict[int, Node] = attrs.field(factory=dict)
+    """By peer id, in order of joining."""
+    by_egress: dict[int, Node] = attrs.field(factory=dict)
+    """By the ssrc that the others know them by."""
+    stage: Stage | None = None
+    """The places of those who are heard, where they are limited."""
 
 
 class Relay:
     """The relay of one node.
 
     Args:
-        hub: decides who hears whom.
+        events: may be set later.
+        settings: of voice.
+        speaking: what counts as speech.
         randbelow: returns an unguessable number below its argument; first sequence numbers come from it.
+        chance: returns a number at random in [0, 1); reports are spread by it.
 
     Attributes:
+        events: told what others must know.
         counters: may be read and, by the shell that owns the socket, counted up.
     """
 
-    def __init__(self, hub: MediaPeerHub, *, randbelow: Callable[[int], int] = secrets.randbelow) -> None:
+    def __init__(
+        self,
+        events: MediaEvents | None = None,
+        *,
+        settings: MediaSettings = DEFAULT_MEDIA,
+        speaking: SpeakingSettings = DEFAULT_SPEAKING,
+        randbelow: Callable[[int], int] = secrets.randbelow,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self.counters = RelayCounters()
-        self._hub = hub
+        self.events: MediaEvents = events or NoEvents()
+        self._speakers = Speakers(speaking)
         self._randbelow = randbelow
-        self._nodes: dict[int, _Node] = {}
-        self._by_ssrc: dict[int, _Node] = {}
+        self._control = Control(self.counters)
+        self._reporter = Reporter(self.counters, settings, chance)
+        self._sent = SentTurns(settings.resend_bytes)
+        self._nodes: dict[int, Node] = {}
+        self._by_ssrc: dict[int, Node] = {}
+        self._rooms: dict[ChannelId, _Room] = {}
+        self._key_changes = KeyChanges(self._listeners, settings.rekey_overlap_ms / 1000)
 
     def statistics(self) -> dict[str, int]:
         """Return every counter by name, and the number of peers."""
         return {"peers": len(self._nodes), **attrs.asdict(self.counters)}
 
-    def add_peer(self, peer: MediaPeer) -> None:
-        """Relay for a peer that was added to the hub; its keys must never have been used."""
+    def set_rules(self, channel_id: ChannelId, rules: ChannelRules) -> None:
+        """Say whose media is forwarded in a channel from now on; nothing happens if it has no peers."""
+        room = self._rooms.get(channel_id)
+        if room is None:
+            return
+        for node in room.nodes.values():
+            node.is_forwarded = _may_be_heard(node.peer, rules)
+        self._set_stage(room, rules.max_speakers)
+        for node in room.nodes.values():
+            node.stage = room.stage
+            if room.stage is not None and not node.is_forwarded:
+                # Who has lost the floor may talk on; that must not keep its place from whoever has it now.
+                room.stage.discard(node.speech)
+
+    def _set_stage(self, room: _Room, limit: int | None) -> None:
+        if limit is None:
+            room.stage = None
+        elif room.stage is not None:
+            room.stage.set_limit(limit)
+        else:
+            speeches = (node.speech for node in room.nodes.values() if node.is_forwarded)
+            room.stage = Stage(limit, self._speakers.settings, speeches)
+
+    def add_peer(self, peer: MediaPeer, rules: ChannelRules = NO_RULES) -> None:
+        """Relay for a peer.
+
+        Args:
+            peer: its keys must never have been used.
+            rules: of its channel, from now on.
+        """
         # A context made again under a living key would count its indexes from the start.
         assert not peer.is_ended
         assert peer.peer_id not in self._nodes
         assert peer.ssrc not in self._by_ssrc
-        node = _Node(peer)
+        node = Node(peer, self._speakers.settings, self._reporter.new_state())
         self._nodes[peer.peer_id] = node
         self._by_ssrc[peer.ssrc] = node
+        room = self._rooms.get(peer.channel_id)
+        if room is None:
+            room = self._rooms[peer.channel_id] = _Room()
+        room.nodes[peer.peer_id] = room.by_egress[peer.egress_ssrc] = node
+        self._reporter.add(node)
+        self.set_rules(peer.channel_id, rules)
         self._forget_plans(peer)
 
     def remove_peer(self, peer: MediaPeer) -> Sealed:
-        """Stop relaying for a peer, before or after it leaves the hub.
+        """Stop relaying for a peer.
 
         Returns:
-            An RR and a BYE of it (RFC 3550 section 6.6) for every other peer that has an address.
+            An RR and a BYE of it (RFC 3550 section 6.6) for each whom it has reached before. Who was never heard
+            must not say goodbye (section 6.3.7): players take anybody's BYE for the end of what they play, and the
+            end of a meeting of a thousand would be a million goodbyes.
         """
         node = self._nodes.pop(peer.peer_id)
         del self._by_ssrc[peer.ssrc]
+        self._key_changes.forget(peer)
         peer.is_ended = True
         ssrc = peer.egress_ssrc
         farewell = rtcp.serialize_compound((rtcp.ReceiverReport(ssrc), rtcp.Goodbye((ssrc,))))
         out: Sealed = []
-        node.plan = None  # others may have left the hub since it was made
-        self._forward_rtcp(node, farewell, out)
-        for other in self._listeners(peer):
+        room = self._rooms[peer.channel_id]
+        legs = [leg for leg in node.legs.values() if leg.is_used]
+        self._control.to_legs(node, legs, farewell, out)
+        self._speakers.forget(node)
+        del room.nodes[peer.peer_id], room.by_egress[peer.egress_ssrc]
+        for other in room.nodes.values():
             other.plan = None
             other.legs.pop(peer.peer_id, None)
+        if not room.nodes:
+            del self._rooms[peer.channel_id]
         return out
+
+    def rekey(self, peer: MediaPeer, now: float) -> None:
+        """Go over to a peer's new keys, which took the place of the old; those end after the overlap."""
+        self._key_changes.begin(self._nodes[peer.peer_id], now)
+
+    def sent_up_to(self, peer: MediaPeer) -> int:
+        """Return the highest SRTP index that a peer has sent, as it counts; -1: none."""
+        return self._nodes[peer.peer_id].receiver.sent_up_to(peer.ssrc)
+
+    def run_due(self, now: float, out: Sealed) -> float | None:
+        """Do what is due, append what it causes to `out`; return when to call again, in monotonic seconds."""
+        due = (
+            self._reporter.run_due(now, out),
+            self._speakers.run_due(now, self.events),
+            self._key_changes.run_due(now, self._nodes, self.events),
+        )
+        return min((at for at in due if at is not None), default=None)
 
     def datagram(self, data: bytes, source: Address, now: float, out: Sealed) -> None:
         """Take one datagram and append what it causes to `out`; never raises for what a peer sent.
@@ -188,7 +205,7 @@ class Relay:
         Args:
             source: where it came from.
             now: monotonic seconds.
-            out: receives (packet, destination).
+            out: receives packets and bundles.
         """
         self.counters.received += 1
         kind = classify(data)
@@ -204,6 +221,10 @@ class Relay:
             self.counters.unknown_first_byte += 1
         else:
             self.counters.too_short += 1
+
+    def end_turn(self, out: Sealed) -> None:
+        """Hand over what one or more calls of `datagram` made, once it is sent; it may be emptied later."""
+        self._sent.end_turn(out)
 
     def _rtp(self, data: bytes, source: Address, now: float, out: Sealed) -> None:
         if len(data) < FIXED_BYTES:
@@ -224,11 +245,18 @@ class Relay:
         if is_newest:
             if node.peer.address != source:
                 self._latch(node, source)
-            if index - node.newest_index > JUMP_MAX:
-                self._begin_again(node, index)
             node.newest_index = index
         self.counters.rtp_accepted += 1
         _touch(node.peer, data, now)
+        node.control.reception.packet(data, index, now)
+        if not self._speakers.hears(node, data, now, self.events, is_newest=is_newest):
+            self.counters.not_forwarded += 1
+            node.is_paused = True
+            return
+        if index > node.forwarded_index:
+            if node.is_paused or index - node.forwarded_index > JUMP_MAX:
+                self._begin_again(node, index)
+            node.forwarded_index = index
         self._forward_rtp(node, data[:header_bytes], payload, index, out)
 
     def _rtcp(self, data: bytes, source: Address, now: float, out: Sealed) -> None:
@@ -250,21 +278,10 @@ class Relay:
             self._latch(node, source)
         self.counters.rtcp_accepted += 1
         _touch(node.peer, data, now)
-        self._pass_on_report(node, plain, out)
+        room = self._rooms[node.peer.channel_id]
+        self._control.datagram(plain, Heard(node, room.by_egress, partial(self._plan, node), now, out))
 
-    def _pass_on_report(self, node: _Node, plain: bytes, out: Sealed) -> None:
-        try:
-            packets = rtcp.parse_compound_untrusted(plain)
-        except ProtocolError:
-            self.counters.malformed += 1
-            return
-        report = rebuild_report(packets, node.peer.ssrc, node.peer.egress_ssrc)
-        if report is None:
-            self.counters.keepalive += 1
-        else:
-            self._forward_rtcp(node, report, out)
-
-    def _refuse(self, node: _Node, error: SrtpError) -> None:
+    def _refuse(self, node: Node, error: SrtpError) -> None:
         node.peer.packets_rejected += 1
         match error:
             case AuthenticationError():
@@ -276,17 +293,20 @@ class Relay:
             case _:
                 self.counters.key_exhausted += 1
 
-    def _latch(self, node: _Node, source: Address) -> None:
+    def _latch(self, node: Node, source: Address) -> None:
         node.peer.address = source
         self._forget_plans(node.peer)
 
-    def _begin_again(self, node: _Node, index: int) -> None:
-        """Begin a publisher's legs again with this index, a jump ahead out of its listeners' reach.
+    def _begin_again(self, node: Node, index: int) -> None:
+        """Begin a publisher's legs again with this index, right after the last that was forwarded.
 
-        Only a stream that has not left its first cycle can jump so far (RFC 3711's estimate takes it for
-        a rollover later): a client that starts anew with a random number under a living key.
+        Either it was not heard for a while: its listeners must not take that for loss, nor lose count of its
+        rollovers in it. Or it jumped ahead out of their reach. Only a stream that has not left its first cycle
+        can jump so far (RFC 3711's estimate takes it for a rollover later): a client that starts anew with a
+        random number under a living key.
         """
-        closed_up = index - node.newest_index - 1
+        node.is_paused = False
+        closed_up = index - node.forwarded_index - 1
         for leg in node.legs.values():
             if leg.offset is not None:
                 # From here on every index is at least one above all that the leg has used, and what
@@ -297,103 +317,36 @@ class Relay:
 
     # --- who hears whom ---------------------------------------------------------------------------
 
-    def _listeners(self, peer: MediaPeer) -> list[_Node]:
-        nodes = (self._nodes.get(other.peer_id) for other in self._hub.listeners_of(peer))
-        return [node for node in nodes if node is not None]
+    def _listeners(self, peer: MediaPeer) -> list[Node]:
+        return [node for node in self._rooms[peer.channel_id].nodes.values() if node.peer is not peer]
 
     def _forget_plans(self, peer: MediaPeer) -> None:
         """Have those whom the peer hears plan anew with their next packet: most of them never talk."""
         for other in self._listeners(peer):
             other.plan = None
 
-    def _make_plan(self, node: _Node) -> _Plan:
-        plan = node.plan = _Plan()
-        for listener in self._listeners(node.peer):
-            leg = node.legs.get(listener.peer.peer_id)
-            if leg is None:
-                leg = node.legs[listener.peer.peer_id] = _Leg(listener)
-            address = listener.peer.address
-            if address is None:
-                plan.mute += 1
-                continue
-            plan.reachable.append(leg)
-            if leg.offset is None:
-                plan.waiting.append(leg)
-                continue
-            if leg.offset not in plan.groups:
-                plan.groups[leg.offset] = _Group(leg.offset)
-            plan.groups[leg.offset].append(leg, address)
-        return plan
-
-    def _begin_legs(self, node: _Node, plan: _Plan, index: int) -> _Plan:
-        """Begin every waiting leg with the packet of this in index."""
-        offset = self._offset_for(plan.groups, index)
-        for leg in plan.waiting:
-            leg.offset = offset
-            leg.begin = index
-        return self._make_plan(node)
-
-    def _offset_for(self, offsets: Iterable[int], index: int) -> int:
-        """Find an offset that puts this in index where a first packet belongs.
-
-        One in use saves a header for every packet to come; a new one starts at random, as RFC 3550
-        section 5.1 wants of sequence numbers.
-        """
-        for offset in offsets:
-            if FIRST_INDEX_MIN <= index + offset < FIRST_INDEX_END:
-                return offset
-        return FIRST_INDEX_MIN + self._randbelow(FIRST_INDEX_END - FIRST_INDEX_MIN) - index
+    def _plan(self, node: Node) -> Plan:
+        return node.plan or make_plan(node, self._listeners(node.peer))
 
     # --- forwarding -------------------------------------------------------------------------------
 
-    def _forward_rtp(self, node: _Node, header: bytes, payload: bytes, index: int, out: Sealed) -> None:
-        plan = node.plan or self._make_plan(node)
+    def _forward_rtp(self, node: Node, header: bytes, payload: bytes, index: int, out: Sealed) -> None:
+        plan = node.plan or self._plan(node)
         if plan.waiting:
-            plan = self._begin_legs(node, plan, index)
-        ssrc = node.peer.egress_ssrc
-        before = len(out)
-        for group in plan.groups.values():
-            if index < group.begin:
-                group = self._without_younger(group, index)
-            out_index = index + group.offset
-            if out_index > RTP_INDEX_MAX:
-                # The leg is over. To wrap to index 0 would be the two-time pad.
-                self.counters.key_exhausted += len(group.legs)
-                continue
-            sequence = (out_index & 0xFFFF).to_bytes(2, "big")
-            rewritten = header[:2] + sequence + header[4:8] + node.egress_bytes + header[12:]
-            if group.counter_legs:
-                CounterModeCipher.seal_each(group.counter_legs, rewritten, payload, ssrc, out_index, out)
-            if group.gcm_legs:
-                GcmCipher.seal_each(group.gcm_legs, rewritten, payload, ssrc, out_index, out)
-        made = len(out) - before
-        node.peer.packets_forwarded += made
-        self.counters.rtp_forwarded += made
-        self.counters.no_address += plan.mute
+            node.control.begin(plan.begin_waiting(index, self._randbelow))
+            plan = make_plan(node, self._listeners(node.peer))
+        if len(header) > FIXED_BYTES and node.peer.extensions.transport_cc is not None:
+            # Its numbers count all that the publisher sends to the server, a way that listeners have no part in.
+            header = blank(header, node.peer.extensions.transport_cc)
+        start = len(out)
+        forward(node, plan, header, payload, index, out, self.counters)
+        if self._sent.keeps:
+            remember(node.sent, index, out, start)
+        node.control.went_on(header, payload)
 
-    def _without_younger(self, group: _Group, index: int) -> _Group:
-        """Return the group without the legs that began after this packet (it was late)."""
-        older = _Group(group.offset)
-        for leg in group.legs:
-            address = leg.listener.peer.address
-            if leg.begin <= index and address is not None:
-                older.append(leg, address)
-        self.counters.older_than_leg += len(group.legs) - len(older.legs)
-        return older
 
-    def _forward_rtcp(self, node: _Node, compound: bytes, out: Sealed) -> None:
-        plan = node.plan or self._make_plan(node)
-        for leg in plan.reachable:
-            address = leg.listener.peer.address
-            assert address is not None
-            if leg.rtcp_next > RTCP_INDEX_MAX:
-                self.counters.key_exhausted += 1
-                continue
-            word = RTCP_ENCRYPTED | leg.rtcp_next
-            leg.rtcp_next += 1
-            out.append((leg.listener.rtcp.seal_rtcp(compound, node.peer.egress_ssrc, word), address))
-            self.counters.rtcp_forwarded += 1
-        self.counters.no_address += plan.mute
+def _may_be_heard(peer: MediaPeer, rules: ChannelRules) -> bool:
+    return not rules.floor_control or rules.floor_holder == peer.user_id
 
 
 def _touch(peer: MediaPeer, data: bytes, now: float) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import socket
 from collections.abc import Iterator
@@ -10,12 +11,15 @@ import structlog
 import trio
 import trio.testing
 
-from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.hub.media import MediaPeerHub
+from livechat.hub.peer import MediaPeer
 from livechat.media import udp
 from livechat.media.relay import Relay
+from livechat.media.sent import find_sent
 from livechat.protocol.types import Address, ChannelId, SessionId, UserId
 from livechat.srtp.context import SrtpSender
 from livechat.srtp.profile import SrtpProfile
+from livechat.srtp.sealed import Sealed
 from tests.support.voice import libsrtp_receiver, rtp_packet
 
 PROFILE = SrtpProfile.AES_CM_128_HMAC_SHA1_80
@@ -57,7 +61,7 @@ async def wait_until_received(relay: Relay, count: int) -> None:
 async def test_voice_goes_from_socket_to_socket(
     hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket, nursery: trio.Nursery
 ) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     address = await nursery.start(udp.run, media_socket, relay)
     assert address == media_socket.getsockname()
     ann = join(hub, relay, "ann")
@@ -76,9 +80,11 @@ async def test_voice_goes_from_socket_to_socket(
 async def test_a_goodbye_is_sent_at_once(
     hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket
 ) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     ann = join(hub, relay, "ann")
     bob = join(hub, relay, "bob", client_socket.getsockname())
+    # It was heard once: who never was says no goodbye.
+    relay.datagram(SrtpSender(PROFILE, ann.client_key).protect(rtp_packet(1, ann.ssrc)), ("192.0.2.1", 1), 0.0, [])
     udp.send_now(media_socket, relay, relay.remove_peer(ann))
     goodbye = libsrtp_receiver(PROFILE, bob.server_key).unprotect_rtcp(client_socket.recv(2048))
     assert goodbye.endswith(bytes.fromhex("81cb0001") + ann.egress_ssrc.to_bytes(4, "big"))
@@ -87,7 +93,7 @@ async def test_a_goodbye_is_sent_at_once(
 async def test_a_datagram_longer_than_the_buffer_is_dropped_not_cut_off(
     hub: MediaPeerHub, media_socket: socket.socket, client_socket: socket.socket, nursery: trio.Nursery
 ) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     address = await nursery.start(udp.run, media_socket, relay)
     ann = join(hub, relay, "ann")
     sender = SrtpSender(PROFILE, ann.client_key)
@@ -106,7 +112,7 @@ async def test_a_failing_datagram_is_counted_and_logged_once_a_minute_and_ends_n
         raise RuntimeError("no randomness today")
 
     clock = [100.0]
-    relay = Relay(hub, randbelow=broken)
+    relay = Relay(randbelow=broken)
     ann = join(hub, relay, "ann")
     join(hub, relay, "bob", client_socket.getsockname())
     sender = SrtpSender(PROFILE, ann.client_key)
@@ -146,7 +152,7 @@ class Unwilling(socket.socket):
 
 
 def test_no_destination_stops_the_others(hub: MediaPeerHub) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     with Unwilling() as sock:
         udp.send_now(sock, relay, [(bytes([port]), ("192.0.2.1", port)) for port in (1, 2, 3, 1, 4)])
         assert sock.sent == [b"\x03", b"\x04"]
@@ -155,7 +161,7 @@ def test_no_destination_stops_the_others(hub: MediaPeerHub) -> None:
 
 
 def test_a_refusal_reported_on_receiving_does_not_hide_what_follows(hub: MediaPeerHub) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     with Unwilling() as sock:
         sock.incoming = [ConnectionRefusedError(), b"\x00stun"]
         assert udp._Shell(sock, relay, lambda: 0.0).turn() is False
@@ -164,7 +170,7 @@ def test_a_refusal_reported_on_receiving_does_not_hide_what_follows(hub: MediaPe
 
 
 def test_a_passing_failure_to_receive_ends_the_turn_and_is_counted(hub: MediaPeerHub) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     with Unwilling() as sock:
         sock.incoming = [OSError(errno.ENOBUFS, "no buffer space available"), b"\x00"]
         shell = udp._Shell(sock, relay, lambda: 0.0)
@@ -175,25 +181,92 @@ def test_a_passing_failure_to_receive_ends_the_turn_and_is_counted(hub: MediaPee
 
 
 def test_a_turn_is_bounded_by_what_it_makes_and_by_what_it_takes(hub: MediaPeerHub) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     ann = join(hub, relay, "ann")
     for port in range(50):
         join(hub, relay, f"listener{port}", ("192.0.2.1", 100 + port))
     sender = SrtpSender(PROFILE, ann.client_key)
     with Unwilling() as sock:
         shell = udp._Shell(sock, relay, lambda: 0.0)
-        sock.incoming = [sender.protect(rtp_packet(sequence, ann.ssrc)) for sequence in range(5)]
+        sock.incoming = [sender.protect(rtp_packet(sequence, ann.ssrc)) for sequence in range(8)]
         assert shell.turn() is True
-        assert len(sock.sent) == 150
+        assert len(sock.sent) == 300
         assert shell.turn() is False
-        assert len(sock.sent) == 250
+        assert len(sock.sent) == 400
         sock.incoming = [b"\x00"] * (udp.BATCH_DATAGRAMS_MAX + 1)
         assert shell.turn() is True
         assert len(sock.incoming) == 1
+        # What makes nothing takes time as well.
+        clock = itertools.count(step=udp.TURN_S / 2)
+        sock.incoming = [b"\x00"] * 10
+        assert udp._Shell(sock, relay, lambda: next(clock)).turn() is True
+        assert len(sock.incoming) == 8
+
+
+def test_what_one_packet_makes_for_a_thousand_is_sent_in_pieces(hub: MediaPeerHub) -> None:
+    relay = Relay()
+    ann = join(hub, relay, "ann")
+    listeners = [join(hub, relay, f"listener{port}", ("192.0.2.1", 100 + port)) for port in range(1000)]
+    sender = SrtpSender(PROFILE, ann.client_key)
+    with Unwilling() as sock:
+        shell = udp._Shell(sock, relay, lambda: 0.0)
+        sock.incoming = [sender.protect(rtp_packet(1, ann.ssrc)), b"\x00stun"]
+        progress = []
+        while shell.turn():
+            progress.append(len(sock.sent))
+        assert progress == [500, 1000]
+        assert len(sock.sent) == len(set(sock.sent)) == 1000
+    # The rest of the packet came before the next datagram, and it is kept as a whole.
+    assert relay.counters.stun == 1
+    node = relay._nodes[ann.peer_id]
+    assert all(
+        find_sent(node.sent, 1, listener.address) in sock.sent for listener in listeners if listener.address
+    )
+
+
+class Timed(Relay):
+    """A relay with something to send at set times, that fails at one of them."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self.address = address
+        self.calls: list[float] = []
+
+    def run_due(self, now: float, out: Sealed) -> float | None:
+        self.calls.append(now)
+        if len(self.calls) == 2:
+            raise RuntimeError("a bug")
+        out += [(b"%d" % len(self.calls), self.address)]
+        return now + 0.005 if len(self.calls) == 1 else None
+
+
+async def test_what_is_due_is_done_and_a_failure_ends_nothing(
+    media_socket: socket.socket, client_socket: socket.socket, autojump_clock: trio.testing.MockClock
+) -> None:
+    relay = Timed(client_socket.getsockname())
+    start = trio.current_time()
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(udp._Shell(media_socket, relay, trio.current_time).keep_time)
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+    # When the relay said so, then as often as it is asked at least.
+    assert [round(at - start, 3) for at in relay.calls[:4]] == [0.0, 0.005, 0.025, 0.045]
+    assert [client_socket.recv(64) for _ in range(3)] == [b"1", b"3", b"4"]
+    assert relay.counters.internal == 1
+    assert [each["event"] for each in logs] == ["relay_timer_failed"]
+
+
+async def test_a_running_relay_does_what_is_due(media_socket: socket.socket, client_socket: socket.socket) -> None:
+    relay = Timed(client_socket.getsockname())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(udp.run, media_socket, relay)
+        assert await trio.to_thread.run_sync(client_socket.recv, 64) == b"1"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_flood_leaves_other_tasks_their_turn(hub: MediaPeerHub) -> None:
-    relay = Relay(hub)
+    relay = Relay()
     turns = 0
 
     async def other() -> None:
@@ -218,7 +291,7 @@ async def test_a_flood_leaves_other_tasks_their_turn(hub: MediaPeerHub) -> None:
 
 async def test_cancelling_leaves_the_socket_to_its_owner(hub: MediaPeerHub, media_socket: socket.socket) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(udp.run, media_socket, Relay(hub))
+        await nursery.start(udp.run, media_socket, Relay())
         nursery.cancel_scope.cancel()
     assert media_socket.fileno() >= 0
 
