@@ -28,9 +28,10 @@ from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.auth import SECRET_LENGTH_MIN, SECRET_VARIETY_MIN, is_guessable
 from livechat.handlers.limits import ChatLimits
 from livechat.http.settings import HttpSettings, check_origins
+from livechat.hub.settings import FloorSettings
 from livechat.jobs.settings import JobSettings
 from livechat.limits.settings import AddressLimits
-from livechat.media.settings import MediaSettings
+from livechat.media.settings import MediaSettings, SpeakingSettings
 from livechat.store.location import locate, mask
 from livechat.tokens.private_file import obtain_private, read_private
 from livechat.tokens.settings import AuthSettings
@@ -66,7 +67,7 @@ class Config:
     port: int = 8080
     """TCP port for WebSocket and HTTP; 0: any free one."""
     udp_port: int = 10000
-    """UDP port for media; 0: any free one."""
+    """UDP port for media, with `media.workers` of the first worker; 0: any free one."""
     udp_host: str | None = None
     """Where to listen for media: an IP address; left out: where `host` is. Behind a proxy on this machine that one
     is loopback."""
@@ -94,6 +95,8 @@ class Config:
     addresses: AddressLimits = AddressLimits()
     chat: ChatLimits = ChatLimits()
     media: MediaSettings = MediaSettings()
+    speaking: SpeakingSettings = SpeakingSettings()
+    floor: FloorSettings = FloorSettings()
     jobs: JobSettings = JobSettings()
     files: FileSettings = FileSettings()
     store: StoreSettings = StoreSettings()
@@ -133,6 +136,8 @@ class Config:
         self.auth.check()
         self.accounts.check(self.auth)
         self.files.check()
+        self.media.check(self.udp_port)
+        self.speaking.check()
         self.http.check()
         check_origins("gateway.allowed_origins", list(self.gateway.allowed_origins))
         locate(self.store.url, self.data_dir)
@@ -161,12 +166,17 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-GROUPS: Final = ("auth", "accounts", "gateway", "rates", "addresses", "chat", "media", "jobs", "files", "store")
+GROUPS: Final = (
+    *("auth", "accounts", "gateway", "rates", "addresses", "chat", "media", "speaking", "floor"),
+    *("jobs", "files", "store"),
+)
 MAY_BE_ZERO: Final = {
     *("resume_window_ms", "drain_ms", "close_timeout_ms", "leeway_s"),
     *("presence_grace_ms", "presence_interval_ms", "progress_interval_ms", "cleanup_ms"),
     *("messages_per_s", "history_per_s", "sync_per_s", "read_per_s", "others_per_s"),
-    *("connects_per_min", "connections", "failures_per_min"),
+    *("connects_per_min", "connections", "failures_per_min", "waiting_max"),
+    *("rekey_after_ms", "audio_level_id", "transport_cc_id", "resend_bytes"),
+    "workers",
 }
 
 

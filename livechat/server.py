@@ -11,14 +11,13 @@ It must not hold logic of its own beyond that.
     │  ├─ presence          tells those who share a channel
     │  ├─ files             removes those that nobody needs
     │  ├─ logins            removes those that have ended
-    │  └─ media relay       the UDP socket
+    │  └─ media             the UDP socket, or who watches the workers
     └─ connections          one nursery per connection
        └─ listener          cancelled first when the server drains
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -53,25 +52,28 @@ from livechat.handlers.attachments import hosts_of
 from livechat.handlers.auth import Authenticator
 from livechat.handlers.content import ContentFilter, WordFilter
 from livechat.handlers.logins import make_logins
+from livechat.handlers.media_events import NodeMediaEvents
 from livechat.handlers.node import Node
-from livechat.hub.media import MediaPeerHub
+from livechat.handlers.rekey import KeyControls
+from livechat.hub.floor import FloorHub
 from livechat.hub.presence import PresenceHub
+from livechat.hub.speakers import SpeakerHub
 from livechat.hub.users import UserHub
 from livechat.jobs import builtin
 from livechat.jobs.desk import JobDesk
 from livechat.jobs.kinds import JobHandler, JobKind, JobOptions
 from livechat.limits import addresses as limits
-from livechat.media import udp
-from livechat.media.plane import UdpMediaPlane
-from livechat.media.relay import Relay
+from livechat.media.opening import OpenedMediaPlane, bind_media, open_media
 from livechat.protocol.events import Announcement
-from livechat.protocol.types import Address, Severity
+from livechat.protocol.types import Address, ChannelId, Severity
+from livechat.protocol.voice_events import ActiveSpeaker
 from livechat.store import opening
 from livechat.store.base import Store, perform
 from livechat.store.location import locate
 from livechat.store.operations import TransientMembers
 from livechat.telemetry.counters import Gauges
 from livechat.telemetry.instruments import Instruments, watch_gc
+from livechat.telemetry.statistics import Statistics
 from livechat.tokens.issuer import wall_clock_ms
 from livechat.tokens.revocations import MemoryRevocations, Revocations
 
@@ -88,9 +90,11 @@ class Addresses:
     """WebSocket and HTTP."""
     udp: Address
     """Media."""
+    media: tuple[Address, ...]
+    """Media as well, where there are workers: one address each."""
 
 
-class Server(TokenControls):
+class Server(TokenControls, KeyControls):
     """A running server, as `open_server` yields it."""
 
     def __init__(
@@ -98,7 +102,6 @@ class Server(TokenControls):
         config: Config,
         node: Node,
         credentials: Credentials,
-        relay: Relay,
         jobs: JobDesk,
         front: Front,
         addresses: Addresses,
@@ -111,7 +114,6 @@ class Server(TokenControls):
         self._node = node
         node.instruments.gauges = self._gauges
         self._credentials = credentials
-        self._relay = relay
         self._jobs = jobs
         self._fan_out = FanOut(node)
 
@@ -127,8 +129,8 @@ class Server(TokenControls):
         scheme = "ws" if self.config.tls_cert is None else "wss"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/ws"
 
-    def statistics(self) -> dict[str, dict[str, float]]:
-        """Return the server's counters by part: gateway, media, jobs, store, files."""
+    def statistics(self) -> Statistics:
+        """Return the server's counters by part, and how well media arrives from and at each peer."""
         gauges = self._gauges()
         return {
             "gateway": {
@@ -144,6 +146,7 @@ class Server(TokenControls):
                 "events_delivered": self._fan_out.delivered,
             },
             "media": dict(gauges.relay),
+            "peers": {peer.peer_id: peer.quality.measured() for peer in self._node.media.hub},
             "jobs": dict(self._jobs.statistics()),
             "store": attrs.asdict(
                 self._node.store.statistics(), filter=lambda field, _: field.name != "commit_latency"
@@ -152,7 +155,7 @@ class Server(TokenControls):
         }
 
     def _gauges(self) -> Gauges:
-        accepted, relay = self._front.listener.accepted, self._relay.statistics()
+        accepted, relay = self._front.listener.accepted, self._node.media.statistics()
         return gather(self._node, self._front.connections, accepted=accepted, relay=relay)
 
     async def announce(
@@ -188,6 +191,10 @@ class Server(TokenControls):
             severity=severity,
             expires_at=expires_at,
         )
+
+    def active_speakers(self, channel_id: str) -> list[ActiveSpeaker]:
+        """List who speaks in a channel now, the last to begin first; at most 32."""
+        return self._node.speakers.active(ChannelId(channel_id))
 
     async def store_works(self) -> bool:
         """Tell whether a row went through the store and back, within the last second."""
@@ -327,33 +334,33 @@ async def open_server(
     instruments = Instruments()
     with ExitStack() as stack:
         stack.enter_context(watch_gc(instruments.counters.gc_pauses))
-        tcp_sockets, addresses, udp_socket = await _bind(config, stack)
-        async with open_store(config) as store:
+        tcp_sockets, addresses, udp_sockets = await _bind(config, stack)
+        opened = open_media(config.media, config.speaking, udp_sockets, config.advertise_host)
+        async with open_store(config) as store, opened as plane:
             is_exposed = not all(is_loopback(host) for host, _ in addresses)
             # In a thread: it may derive a key, which is slow on purpose.
             load_keys = partial(open_credentials, config, authenticator=authenticator, is_exposed=is_exposed)
             credentials = await trio.to_thread.run_sync(load_keys)
             backplane = MemoryBackplane()
-            relay, plane = _make_plane(config, udp_socket)
             location = locate(config.store.url, config.data_dir)
             counters = instruments.counters.jobs
             jobs = JobDesk(store, backplane, config.jobs, config.data_dir / "jobs", location, counters)
             files = stack.enter_context(open_files(config.files, store, config.store.url, config.data_dir, blobs))
-            parts = _Parts(
+            node = _Parts(
                 store, backplane, plane, jobs, files, credentials, revocations, content_filter, instruments
-            )
-            node = parts.make_node(config)
+            ).make_node(config)
+            plane.subscribe(NodeMediaEvents(node))
             node.hosts = hosts_of(addresses)
             builtin.register(jobs, node)
             front = Front(config, node, jobs, tcp_sockets, certificate)
-            bound = Addresses(addresses, plane.address)
-            server = Server(config, node, credentials, relay, jobs, front, bound, certificate)
+            bound = Addresses(addresses, plane.addresses[0], plane.addresses)
+            server = Server(config, node, credentials, jobs, front, bound, certificate)
             await server._start()
             # Only now: by here the secret is known to be fit for these addresses, and the store answers.
             front.listen()
             try:
-                log.info("listening", tcp=addresses, udp=plane.address, node_id=node.node_id)
-                async with _run(server, partial(udp.run, udp_socket, relay)):
+                log.info("listening", tcp=addresses, udp=plane.addresses, node_id=node.node_id)
+                async with _run(server, plane.run):
                     yield server
             except BaseExceptionGroup as group:
                 # The nurseries are ours, so they must not show in what the caller's own block raised.
@@ -361,12 +368,6 @@ async def open_server(
             finally:
                 server._end_sessions()
                 log.info("stopped", node_id=node.node_id)
-
-
-def _make_plane(config: Config, udp_socket: socket.socket) -> tuple[Relay, UdpMediaPlane]:
-    hub = MediaPeerHub(os.urandom, peer_timeout_s=config.media.peer_timeout_ms / 1000)
-    relay = Relay(hub)
-    return relay, UdpMediaPlane(hub, relay, udp_socket, config.advertise_host)
 
 
 def _load_certificate(config: Config) -> Certificate | None:
@@ -385,7 +386,7 @@ async def _load_words(config: Config) -> WordFilter | None:
 
 async def _bind(
     config: Config, stack: ExitStack
-) -> tuple[list[socket.socket], tuple[Address, ...], socket.socket]:
+) -> tuple[list[socket.socket], tuple[Address, ...], list[socket.socket]]:
     """Bind all sockets, TCP's and media's; the stack closes them.
 
     Returns:
@@ -400,11 +401,7 @@ async def _bind(
         stack.callback(sock.close)
     addresses = tcp.addresses(tcp_sockets)
     udp_host = config.udp_host or addresses[0][0]
-    try:
-        return tcp_sockets, addresses, stack.enter_context(udp.open_media_socket(udp_host, config.udp_port))
-    except OSError as exc:
-        reason = (exc.strerror or str(exc)).lower()
-        raise ConfigError(f"cannot listen on {udp_host}:{config.udp_port} (UDP): {reason}") from exc
+    return tcp_sockets, addresses, stack.enter_context(bind_media(config.media, udp_host, config.udp_port))
 
 
 def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:
@@ -416,14 +413,14 @@ def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:
 
 
 @asynccontextmanager
-async def _run(server: Server, run_relay: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+async def _run(server: Server, run_media: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Hold the nursery tree; see the module."""
     async with trio.open_nursery() as services:
         services.start_soon(server._jobs.run)
         services.start_soon(reaper.run, server._node.deadlines)
         services.start_soon(server._node.keeper.run)
         services.start_soon(presence.run, server._node)
-        services.start_soon(run_relay)
+        services.start_soon(run_media)
         services.start_soon(server._node.files.run)
         if server._node.logins is not None:
             services.start_soon(server._node.logins.run)
@@ -449,7 +446,7 @@ class _Parts:
 
     store: Store
     backplane: MemoryBackplane
-    media: UdpMediaPlane
+    media: OpenedMediaPlane
     jobs: JobDesk
     files: FileService
     credentials: Credentials
@@ -472,6 +469,7 @@ class _Parts:
             users=users,
             presence=PresenceHub(config.chat.presence_grace_ms / 1000),
             media=self.media,
+            floors=FloorHub(config.floor),
             jobs=self.jobs,
             authenticator=self.credentials.authenticator,
             issuer=self.credentials.issuer,
@@ -483,8 +481,11 @@ class _Parts:
             files=self.files,
             resume_window_s=config.gateway.resume_window_ms / 1000,
             media_keys_in_clear=config.media.keys_in_clear,
+            media_overlap_s=config.media.rekey_overlap_ms / 1000,
+            rekey_after_s=config.media.rekey_after_ms / 1000,
             addresses=limits.Addresses(config.addresses, config.gateway.trusted_proxies),
             content_filter=self.content_filter,
+            speakers=SpeakerHub(config.speaking.event_interval_ms / 1000),
             instruments=self.instruments,
         )
         node.logins = make_logins(node, config.accounts)

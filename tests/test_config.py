@@ -17,6 +17,7 @@ from livechat.error import ConfigError
 from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.limits import ChatLimits
+from livechat.hub.settings import FloorSettings
 from livechat.jobs.settings import JobSettings
 from livechat.limits.settings import AddressLimits
 from livechat.media.settings import MediaSettings
@@ -209,6 +210,11 @@ def test_a_refused_file_does_not_show_the_secret(tmp_path: Path) -> None:
         ({"secret": "x", "secret_file": Path("s")}, "secret and secret_file: expected one of them, got both"),
         ({"secret_file": Path("a\0b")}, "configuration: expected text in UTF-8 without NUL"),
         ({"secret": ""}, "secret: expected some text, got nothing"),
+        ({"media": MediaSettings(workers=65)}, "media.workers: expected at most 64, got 65"),
+        (
+            {"udp_port": 65535, "media": MediaSettings(workers=2)},
+            "media.workers: 2 ports from udp_port 65535 on go beyond 65535",
+        ),
         ({"node_id": ""}, "node_id: expected 1 to 64 letters, digits or _ . -, got ''"),
         ({"node_id": "a b"}, "node_id: expected 1 to 64 letters, digits or _ . -, got 'a b'"),
         ({"node_id": "x" * 65}, "node_id: expected 1 to 64 letters"),
@@ -233,6 +239,7 @@ GROUPS: dict[str, type[Any]] = {
     "addresses": AddressLimits,
     "chat": ChatLimits,
     "media": MediaSettings,
+    "floor": FloorSettings,
     "jobs": JobSettings,
     "store": StoreSettings,
 }
@@ -311,6 +318,7 @@ def test_a_store_that_is_nowhere_is_refused_by_name_and_without_its_password(url
     "change",
     [
         {"port": 0, "udp_port": 65535},
+        {"udp_port": 65534, "media": MediaSettings(workers=2)},
         {"store": StoreSettings(url="sqlite:///livechat.db")},
         {"store": StoreSettings(url="sqlite:////var/lib/livechat/livechat.db", synchronous="normal")},
         {"store": StoreSettings(url="postgres://me@db.example/livechat?sslmode=verify-full")},

@@ -7,6 +7,8 @@ nodes: what has a `seq` is in the store before it is published, so a node that m
     notice          tier           heard by
     ChannelNotice   room           subscribed sessions of the channel's members
     FocusNotice     active room    sessions that have the channel on their screen
+    SpeakingNotice  room           subscribed sessions of the channel's members
+    FloorNotice     room           those too, or the one that has the floor of the channel or wants it
     UserNotice      user           all sessions of one user
     GlobalNotice    global         everybody
     ProbeNotice     -              the node that sent it: that it arrives is all it tells
@@ -34,6 +36,7 @@ from livechat.protocol.events import (
 )
 from livechat.protocol.jobs import JobEvent
 from livechat.protocol.types import ChannelId, SessionId, UserId
+from livechat.protocol.voice_events import FloorEvent, SpeakingEvent
 from livechat.telemetry.trace import traceparent
 
 
@@ -57,6 +60,26 @@ class FocusNotice:
     event: TypingEvent | ReadEvent
     origin: SessionId | None = None
     """The session that caused it, and does not hear it."""
+    trace: str | None = attrs.field(factory=traceparent)
+    """The traceparent of the request that caused it."""
+
+
+@attrs.frozen
+class SpeakingNotice:
+    """That somebody begins or ends to speak; no request caused it."""
+
+    event: SpeakingEvent
+
+
+@attrs.frozen
+class FloorNotice:
+    """Something about the floor of a push-to-talk channel."""
+
+    event: FloorEvent
+    only: SessionId | None = None
+    """The session that alone hears it; None: all that are subscribed to the channel."""
+    origin: SessionId | None = None
+    """The session that does not hear it: it was told otherwise."""
     trace: str | None = attrs.field(factory=traceparent)
     """The traceparent of the request that caused it."""
 
@@ -96,7 +119,7 @@ class ProbeNotice:
     """Of this node's probes."""
 
 
-Notice = ChannelNotice | FocusNotice | UserNotice | GlobalNotice | ProbeNotice
+Notice = ChannelNotice | FocusNotice | FloorNotice | SpeakingNotice | UserNotice | GlobalNotice | ProbeNotice
 Deliver = Callable[[Notice], None]
 
 

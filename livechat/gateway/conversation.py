@@ -60,6 +60,9 @@ PACES: Final[dict[int, Pace]] = {
     Op.FOCUS: Pace.AFTER,
     Op.SUBSCRIBE: Pace.AFTER,
     Op.UNSUBSCRIBE: Pace.AFTER,
+    Op.FLOOR_REQUEST: Pace.AFTER,
+    Op.FLOOR_RELEASE: Pace.AFTER,
+    Op.FLOOR_PING: Pace.AFTER,
 }
 """All other requests go through the store, which keeps their order."""
 _SYNC_LANE: Final = Op.SYNC

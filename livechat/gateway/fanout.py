@@ -12,19 +12,38 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Final
 
-from livechat.cluster.backplane import ChannelNotice, FocusNotice, GlobalNotice, Notice, UserNotice
-from livechat.handlers import unread
+from livechat.cluster.backplane import (
+    ChannelNotice,
+    FloorNotice,
+    FocusNotice,
+    GlobalNotice,
+    Notice,
+    SpeakingNotice,
+    UserNotice,
+)
+from livechat.handlers import floor, unread, voice
 from livechat.handlers.node import Node
 from livechat.hub.channels import ChannelFacts
 from livechat.hub.users import Session, SessionState
-from livechat.protocol.events import ChannelEvent, Message, Notification, ReadEvent, SettingsEvent
+from livechat.protocol.catalog import FLOOR_OPS
+from livechat.protocol.events import (
+    ChannelEvent,
+    Message,
+    Notification,
+    ReadEvent,
+    SettingsEvent,
+)
 from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import JobMark, Outgoing
 from livechat.protocol.types import ChannelId, UserId
+from livechat.protocol.voice_events import FloorRevoke
 
 KEPT_CHANGES: Final = ("update", "delete")
 """Events of channels without a seq that a parked session is told later."""
+
+FLOOR: Final = "floor"
+"""Of the keys of FLOOR_REVOKEs."""
 
 
 class FanOut:
@@ -49,6 +68,11 @@ class FanOut:
             op = Op.READ_EVENT if isinstance(notice.event, ReadEvent) else Op.TYPING_EVENT
             recipients = self._node.channels.focused(notice.event.channel_id, origin)
             self._send(recipients, Outgoing(op, notice.event, trace=notice.trace))
+        elif isinstance(notice, SpeakingNotice):
+            recipients = self._node.channels.recipients(notice.event.channel_id)
+            self._send(recipients, Outgoing(Op.SPEAKING, notice.event))
+        elif isinstance(notice, FloorNotice):
+            self._floor_event(notice)
         elif isinstance(notice, UserNotice):
             self._user_event(notice)
         elif isinstance(notice, GlobalNotice):
@@ -56,7 +80,7 @@ class FanOut:
         else:
             self._node.readiness.heard(notice)
 
-    def _origin(self, notice: ChannelNotice | FocusNotice | UserNotice) -> Session | None:
+    def _origin(self, notice: ChannelNotice | FocusNotice | FloorNotice | UserNotice) -> Session | None:
         return None if notice.origin is None else self._node.users.get(notice.origin)
 
     def _send(self, recipients: Iterable[Session], packet: Outgoing) -> None:
@@ -104,12 +128,24 @@ class FanOut:
         if channel is not None:
             if notice.facts is not None:
                 channel.facts = notice.facts
+                node.media.set_rules(event.channel_id, voice.rules_of(node, notice.facts))
             if event.seq is not None:
                 channel.last_seq = event.seq
         self._send(recipients, packet)
         if concerned:
             # Without the mark: these sessions follow no sequence of this channel.
             self._send(concerned, Outgoing(Op.CHANNEL_EVENT, event))
+        self._follow_floor(event, origin)
+
+    def _follow_floor(self, event: ChannelEvent, origin: Session | None) -> None:
+        """Tell who has come who has the floor, and all what a leave has made of it, once they know of either."""
+        node = self._node
+        if event.event == "leave":
+            floor.tell_noted(node)
+        elif event.event == "join":
+            for session in node.users.sessions_of(event.member.user_id):
+                if session is not origin:
+                    floor.show(node, session, [event.channel_id])
 
     def _concerned(self, event: ChannelEvent, origin: Session | None) -> list[Session]:
         """Return who is unsubscribed and yet must learn that a membership or the channel has ended."""
@@ -151,6 +187,7 @@ class FanOut:
         peer = node.media.hub.of(channel_id, user_id)
         if peer is not None:
             node.media.close(peer)
+        floor.left(node, channel_id, user_id)
         node.channels.remove_member(channel_id, user_id)
         for session in node.users.sessions_of(user_id):
             _leave(session, channel_id)
@@ -160,6 +197,7 @@ class FanOut:
     def _remove_channel(self, channel_id: ChannelId, packet: Outgoing) -> None:
         node = self._node
         node.media.close_channel(channel_id)
+        node.floors.forget(channel_id)
         channel = node.channels.get(channel_id)
         members: Iterable[UserId] = () if channel is None else channel.members
         for user_id in members:
@@ -170,6 +208,22 @@ class FanOut:
             if session.spans.pop(channel_id, None) is not None:
                 session.miss(packet)
         node.channels.remove_channel(channel_id)
+
+    def _floor_event(self, notice: FloorNotice) -> None:
+        event = notice.event
+        # Kept for who is away, or has not got it: it must not go on as if it had the floor.
+        key = (FLOOR, event.channel_id) if isinstance(event, FloorRevoke) else None
+        packet = Outgoing(FLOOR_OPS[type(event)], event, key=key, trace=notice.trace)
+        if notice.only is None:
+            self._send(self._node.channels.recipients(event.channel_id, self._origin(notice)), packet)
+            return
+        session = self._node.users.get(notice.only)
+        if session is None:
+            return
+        if session.outlet is not None:
+            self._send([session], packet)
+        elif packet.key is not None:
+            session.miss(packet)
 
     # --- the user and global tiers --------------------------------------------------------------------
 
@@ -233,7 +287,8 @@ def _leave(session: Session, channel_id: ChannelId) -> None:
     """Forget what a session wanted of a channel that its user is no member of any more."""
     session.joined.discard(channel_id)
     session.unsubscribed.discard(channel_id)
-    for key in [key for key in session.missed if isinstance(key, tuple) and key[:2] == ("update", channel_id)]:
+    over = (("update", channel_id), (FLOOR, channel_id))
+    for key in [key for key in session.missed if isinstance(key, tuple) and key[:2] in over]:
         del session.missed[key]
     if session.focus == channel_id:
         session.focus = None

@@ -24,6 +24,8 @@ def gather(node: Node, connections: Collection[Connection], *, accepted: int, re
         sessions_parked=sum(session.outlet is None for session in node.users),
         channels=len(node.channels),
         subscriptions=sum(len(channel.subscribers) for channel in node.channels),
+        floors_taken=sum(floor.holder is not None for floor in node.floors),
+        floor_queue=sum(len(floor.waiting) for floor in node.floors),
         egress_frames=sum(frames for frames, _ in waiting),
         egress_frames_max=max((frames for frames, _ in waiting), default=0),
         egress_bytes=sum(size for _, size in waiting),

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from livechat.error import Forbidden, InvalidToken, RateLimited
-from livechat.handlers import voice
+from livechat.handlers import floor, voice
 from livechat.handlers.auth import ADMIN_SCOPE, Banned, Identity, UserIdMissing, authenticate
 from livechat.handlers.node import Node
 from livechat.hub.users import Session, SessionState
@@ -140,12 +140,14 @@ def take_token(node: Node, session: Session, identity: Identity) -> None:
     session.family_id = identity.family_id
     session.issued_at = identity.issued_at
     session.is_admin = ADMIN_SCOPE in identity.scopes
+    session.priority_max = identity.priority_max
     if identity.channels == session.channels:
         return
     session.channels = identity.channels
     node.channels.follow_token(session)
     if session.state is SessionState.PARKED:
         session.forget_disallowed()
+    floor.forbidden(node, session)
     for peer in node.media.hub.of_session(session.session_id):
         if not allowed(session.channels, peer.channel_id):
             voice.end(node, peer, "forbidden")

@@ -14,10 +14,12 @@ from typing import Final
 import attrs
 
 from livechat.handlers.node import Node
-from livechat.hub.media import MediaPeer
+from livechat.hub.floor import Claim
+from livechat.hub.peer import MediaPeer, PeerQuality
 from livechat.hub.users import Session
 from livechat.protocol.patterns import ChannelPatterns, allowed
-from livechat.protocol.types import ChannelId, ChannelMode, PresenceStatus, UserId
+from livechat.protocol.types import ChannelId, ChannelMode, FloorIndicator, PresenceStatus, UserId
+from livechat.protocol.voice_events import ActiveSpeaker
 from livechat.store.base import perform
 from livechat.store.operations import GetChannel, ListChannels, LoadUser
 from livechat.store.rows import ChannelRow
@@ -121,6 +123,28 @@ class AdminChannelPage:
 
 
 @attrs.frozen
+class AdminFloorClaim:
+    """A session that waits for the floor."""
+
+    user_id: UserId
+    session: str
+    """The beginning of its id."""
+    priority: int
+    indicator: FloorIndicator
+
+
+@attrs.frozen
+class AdminFloor(AdminFloorClaim):
+    """The session that has the floor of a push-to-talk channel."""
+
+    held_s: float
+    left_s: float
+    """Until it is taken away at the latest."""
+    waiting: list[AdminFloorClaim]
+    """In the order in which they will have it."""
+
+
+@attrs.frozen
 class AdminChannelDetails:
     """One channel, and who of it is here."""
 
@@ -128,6 +152,30 @@ class AdminChannelDetails:
     members_here: list[UserId]
     """Those with a session on this server, at most 1,000."""
     voices: list[AdminPeer]
+    active_speakers: list[ActiveSpeaker]
+    """Who speaks now, the last to begin first; at most 32."""
+    floor: AdminFloor | None = None
+    """Left out while nobody has it."""
+
+
+@attrs.frozen
+class AdminQuality:
+    """How well media arrives from a peer (up) and at it (down), by its RTCP and ours."""
+
+    packets_lost_up: int
+    """Of what it sent."""
+    fraction_lost_up: float
+    """0 to 1, in the last interval between two of our reports in which something came."""
+    packets_lost_down: int
+    """Of what was sent to it, as it says; with what was lost on the way from the publishers."""
+    fraction_lost_down: float
+    """0 to 1, in its last report, of the publisher that it hears worst."""
+    jitter_up_ms: float | None = None
+    """Left out: it has sent nothing that was reported on yet."""
+    jitter_down_ms: float | None = None
+    """Of the publisher that it hears worst; left out: it has not reported on any."""
+    rtt_ms: float | None = None
+    """From here to the peer and back; left out: its reports refer to no sender report yet."""
 
 
 @attrs.frozen
@@ -148,10 +196,13 @@ class AdminPeer:
     bytes_received: int
     packets_rejected: int
     packets_forwarded: int
+    quality: AdminQuality
     address: str | None = None
     """Where it is sent to; left out: not known yet."""
     idle_s: float | None = None
     """Since its last authentic packet; left out: there was none."""
+    worker: int | None = None
+    """Which worker relays for it; left out: the server's own process."""
 
 
 @attrs.frozen
@@ -268,7 +319,29 @@ async def show_channel(node: Node, channel_id: ChannelId) -> AdminChannelDetails
         channel=_channel_info(node, view.channel),
         members_here=sorted(islice(members, MEMBERS_SHOWN)),
         voices=[_peer_info(node, peer) for peer in node.media.hub.peers_of(channel_id)],
+        active_speakers=node.speakers.active(channel_id),
+        floor=_floor_info(node, channel_id),
     )
+
+
+def _floor_info(node: Node, channel_id: ChannelId) -> AdminFloor | None:
+    floor, now = node.floors.get(channel_id), node.now()
+    if floor is None or floor.holder is None:
+        return None
+    holder = _claim_info(floor.holder)
+    return AdminFloor(
+        holder.user_id,
+        holder.session,
+        holder.priority,
+        holder.indicator,
+        held_s=round(now - floor.held_since, 3),
+        left_s=round(floor.over_at - now, 3),
+        waiting=[_claim_info(claim) for claim in floor.waiting],
+    )
+
+
+def _claim_info(claim: Claim) -> AdminFloorClaim:
+    return AdminFloorClaim(claim.user_id, shown_session(claim.session_id), claim.priority, claim.indicator)
 
 
 def _channel_info(node: Node, row: ChannelRow) -> AdminChannel:
@@ -330,9 +403,27 @@ def _peer_info(node: Node, peer: MediaPeer) -> AdminPeer:
         bytes_received=peer.bytes_received,
         packets_rejected=peer.packets_rejected,
         packets_forwarded=peer.packets_forwarded,
+        quality=_quality_info(peer.quality),
         address=None if peer.address is None else _joined(*peer.address),
         idle_s=None if peer.last_seen is None else round(now - peer.last_seen, 3),
+        worker=node.media.worker_of(peer.channel_id),
     )
+
+
+def _quality_info(quality: PeerQuality) -> AdminQuality:
+    return AdminQuality(
+        packets_lost_up=quality.packets_lost_up,
+        fraction_lost_up=round(quality.fraction_lost_up, 4),
+        jitter_up_ms=_rounded(quality.jitter_up_ms),
+        packets_lost_down=quality.packets_lost_down,
+        fraction_lost_down=round(quality.fraction_lost_down, 4),
+        jitter_down_ms=_rounded(quality.jitter_down_ms),
+        rtt_ms=_rounded(quality.rtt_ms),
+    )
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 2)
 
 
 def _joined(host: str, port: int) -> str:

@@ -49,6 +49,8 @@ class Identity:
     """Milliseconds since 1970; 0: unknown, so long ago; None: undated, so proven anew each time."""
     holds_secret: bool = attrs.field(default=False, kw_only=True)
     """Proven by the shared secret: its holder may call everything that is served over HTTP."""
+    priority_max: int | None = attrs.field(default=None, kw_only=True)
+    """Of claims to the floor of push-to-talk channels, at most; None: any."""
 
 
 class UserIdMissing(InvalidToken):
@@ -148,6 +150,7 @@ class TokenAuthenticator:
             token_id=claims.token_id,
             issued_at=claims.issued_at,
             family_id=claims.family_id,
+            priority_max=claims.priority_max,
         )
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import AlreadyInChannel, LiveError
-from livechat.handlers import access, lifecycle, views, voice
+from livechat.handlers import access, floor, lifecycle, rekey, views, voice
 from livechat.handlers.ask import Asked
 from livechat.handlers.call import Call
 from livechat.handlers.node import Node
-from livechat.hub.media import MediaPeer
+from livechat.hub.peer import MediaPeer
 from livechat.protocol import events
 from livechat.protocol.requests import (
     ChannelCreate,
@@ -71,11 +71,12 @@ def join(call: Call, request: ChannelJoin) -> None:
             access.check_channel(session.channels, request.channel_id)
         if plan is None and request.channel_id in session.joined:
             raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
-        node.channels.admit(session.user_id, views.facts(joined.channel), joined.channel.last_seq)
+        facts = views.facts(joined.channel)
+        node.channels.admit(session.user_id, facts, joined.channel.last_seq)
         node.channels.subscribe(session, request.channel_id)
         replaced = peer = None
         if plan is not None:
-            peer, replaced = voice.begin(node, session, plan)
+            peer, replaced = voice.begin(node, session, plan, voice.rules_of(node, facts))
         session.joined.add(request.channel_id)
         call.ack(
             events.ChannelJoined(
@@ -83,9 +84,10 @@ def join(call: Call, request: ChannelJoin) -> None:
                 mode=joined.channel.mode,
                 active_members=active_members(node, request.channel_id, session.user_id),
                 last_seq=joined.channel.last_seq,
-                media=None if peer is None or plan is None else voice.grant(peer, plan),
+                media=None if peer is None or plan is None else rekey.grant(peer, plan.endpoint),
             )
         )
+        floor.show(node, session, [request.channel_id])
         if replaced is not None:
             cause = "rejoined" if replaced.session_id == session.session_id else "moved"
             voice.publish_end(node, replaced, cause, origin=call.origin)
@@ -225,6 +227,9 @@ def info(call: Asked, request: ChannelInfo) -> None:
 
     def loaded(view: rows.ChannelView) -> None:
         peers = [views.voice_member(peer) for peer in call.node.media.hub.peers_of(request.channel_id)]
-        call.ack(views.channel_details(view, view.channel.owner_id == call.user_id, peers))
+        held = floor.held(call.node, request.channel_id)
+        speakers = call.node.speakers.active(request.channel_id)
+        is_owner = view.channel.owner_id == call.user_id
+        call.ack(views.channel_details(view, is_owner, peers, speakers, held))
 
     call.submit(operations.GetChannel(request.channel_id, call.user_id, call.is_admin), loaded)

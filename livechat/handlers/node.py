@@ -6,14 +6,15 @@ It must not open or run anything; the composition root does (`livechat.server`).
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Literal, Protocol
 
 import attrs
 import trio
 
 from livechat.accounts.logins import Logins
-from livechat.cluster.backplane import Backplane
+from livechat.cluster.backplane import Backplane, FloorNotice
 from livechat.cluster.keeper import SessionKeeper
 from livechat.cluster.sessions import SessionStorage
 from livechat.files.service import FileService
@@ -23,8 +24,11 @@ from livechat.handlers.limits import ChatLimits
 from livechat.handlers.readiness import Readiness
 from livechat.hub.channels import ChannelHub
 from livechat.hub.deadlines import Deadlines
-from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.hub.floor import FloorHub
+from livechat.hub.media import MediaPeerHub
+from livechat.hub.peer import ChannelRules, MediaEvents, MediaPeer
 from livechat.hub.presence import PresenceHub
+from livechat.hub.speakers import SpeakerHub
 from livechat.hub.users import UserHub
 from livechat.limits.addresses import Addresses
 from livechat.limits.settings import AddressLimits
@@ -38,13 +42,62 @@ from livechat.tokens.issuer import TokenIssuer, wall_clock_ms
 from livechat.tokens.revocations import MemoryRevocations, Revocations
 from livechat.tokens.settings import AuthSettings
 
+WorkerState = Literal["down", "starting", "running"]
+
+
+@attrs.frozen
+class WorkerInfo:
+    """One process that relays media, over all its runs."""
+
+    worker: int
+    """Counts from 0."""
+    state: WorkerState
+    port: int
+    """UDP."""
+    pid: int | None
+    """None: it does not run."""
+    restarts: int
+    peers: int
+    cpu_s: float
+    """Processor time used."""
+    memory_bytes: int
+    """What it has in physical memory."""
+    packets_received: int
+    """Datagrams of any kind."""
+    packets_forwarded: int
+    """SRTP and SRTCP packets made."""
+
 
 class MediaPlane(Protocol):
     """The port to the relay: it is told who comes and goes, and says where media is to be sent."""
 
     hub: MediaPeerHub
 
-    def endpoint(self, local_host: str) -> Address:
+    def subscribe(self, events: MediaEvents) -> None:
+        """Tell this one what happens on the media side."""
+        ...
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return every counter by name, and the number of peers."""
+        ...
+
+    def workers(self) -> list[WorkerInfo]:
+        """Show the processes that relay; none if the server itself does."""
+        ...
+
+    def worker_of(self, channel_id: ChannelId) -> int | None:
+        """Return which of them relays for a channel."""
+        ...
+
+    def check_available(self, channel_id: ChannelId) -> None:
+        """Check that media of a channel can be relayed.
+
+        Raises:
+            MediaNotPossible: its worker failed, and does not come back.
+        """
+        ...
+
+    def endpoint(self, channel_id: ChannelId, local_host: str) -> Address:
         """Return what to tell a client that reached the gateway at `local_host`: (host, UDP port)."""
         ...
 
@@ -52,8 +105,20 @@ class MediaPlane(Protocol):
         """Return an IP address in the form in which the relay sends to it; None if it cannot."""
         ...
 
-    def open(self, peer: MediaPeer) -> None:
-        """Begin to relay for a peer that was added to the hub."""
+    def set_rules(self, channel_id: ChannelId, rules: ChannelRules) -> None:
+        """Say whose media is forwarded in a channel from now on; nothing happens if it has no peers."""
+        ...
+
+    def rekey(self, peer: MediaPeer) -> None:
+        """Go over to the new keys that the hub gave a peer; the old ones end after the overlap."""
+        ...
+
+    def open(self, peer: MediaPeer, rules: ChannelRules) -> None:
+        """Begin to relay for a peer that was added to the hub.
+
+        Args:
+            rules: of its channel, from now on.
+        """
         ...
 
     def close(self, peer: MediaPeer) -> None:
@@ -148,11 +213,21 @@ class Node:
     """How long a session stays parked."""
     media_keys_in_clear: bool = False
     """Whether SRTP keys may be told over a connection that is neither TLS nor loopback."""
+    media_overlap_s: float = 10.0
+    """How long a voice's older keys are good beside its newer."""
+    rekey_after_s: float = 0.0
+    """How old a voice's keys get; 0: as old as it."""
     content_filter: ContentFilter | None = None
     """Decides what may be said; None: everything."""
     hosts: frozenset[str] = frozenset()
     """By what hosts and ports (`127.0.0.1:8080`) the server knows that it is reached; there may be more."""
     channels: ChannelHub = attrs.field(factory=ChannelHub)
+    speakers: SpeakerHub = attrs.field(factory=SpeakerHub)
+    floors: FloorHub = attrs.field(factory=FloorHub)
+    floor_notices: deque[FloorNotice] = attrs.field(factory=deque)
+    """What is yet to be told of floors, in order."""
+    floor_is_telling: bool = False
+    """It is being told."""
     presence_changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     """Where the task waits that tells changes of presence."""
     deadlines: Deadlines = attrs.field(factory=Deadlines)

@@ -20,14 +20,19 @@ import structlog
 import trio
 
 from livechat.error import LiveError, ShuttingDown
-from livechat.handlers import access, channels, lifecycle, presence
+from livechat.handlers import access, channels, floor, lifecycle, presence, rekey
 from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call, Caller
 from livechat.handlers.job_replay import JobReplay
 from livechat.handlers.node import Node
 from livechat.handlers.replay import Stretch, replay
 from livechat.hub.users import Mark, Outlet, Session, SessionState, Span, mark_of
-from livechat.protocol.events import Announcement, InvalidSession, Resumed, ResumedChannel
+from livechat.protocol.events import (
+    Announcement,
+    InvalidSession,
+    Resumed,
+    ResumedChannel,
+)
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
 from livechat.protocol.patterns import allowed
@@ -66,6 +71,16 @@ class Hold:
     def peer_host(self) -> str:
         """See `Outlet`."""
         return self._caller.peer_host
+
+    @property
+    def local_host(self) -> str:
+        """See `Outlet`."""
+        return self._caller.local_host
+
+    @property
+    def is_confidential(self) -> bool:
+        """See `Outlet`."""
+        return self._caller.is_confidential
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -344,6 +359,8 @@ async def _finish(call: Call, session: Session, hold: Hold, progress: _Progress)
         node.instruments.counters.resumes_ok += 1
         for packet in after:
             call.caller.send(packet)
+        floor.show(node, session, list(node.channels.channels_of(session)), was_away=True)
+        rekey.resumed(node, session)
         node.keeper.note(session)
 
     node = call.node

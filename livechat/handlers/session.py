@@ -6,7 +6,7 @@ It must not check tokens (see `auth`) or attach sockets; the connection does.
 from __future__ import annotations
 
 from livechat.error import AlreadyIdentified, LiveError, ShuttingDown
-from livechat.handlers import access, lifecycle, presence, views
+from livechat.handlers import access, floor, lifecycle, presence, views
 from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call
 from livechat.handlers.job_replay import JobReplay
@@ -37,6 +37,7 @@ def begin(call: Call, identity: Identity, request: Identify) -> None:
             user_id=identity.user_id,
             created_at=node.now(),
             status=request.status,
+            priority=request.priority,
             presence_batches=request.presence_batches,
         )
         # The token may have been revoked while the store was asked.
@@ -53,6 +54,7 @@ def begin(call: Call, identity: Identity, request: Identify) -> None:
             node.channels.admit(session.user_id, views.facts(state.channel), state.channel.last_seq)
         node.channels.attach(session)
         call.reply(Op.READY, _ready(node, session, view))
+        floor.show(node, session, list(node.channels.channels_of(session)))
         if request.jobs:
             session.jobs_due.update(request.jobs)
             call.run(lambda: JobReplay().follow(node, call.caller, session))
@@ -89,6 +91,9 @@ def renew(call: Call, identity: Identity) -> None:
     """Op 3 on an identified connection, once the token is proven: the session goes by that one from now on."""
     if identity.user_id != call.session.user_id:
         raise AlreadyIdentified("this connection belongs to another user")
-    access.take_token(call.node, call.session, identity)
+    node, session = call.node, call.session
+    heard = set(node.channels.channels_of(session))
+    access.take_token(node, session, identity)
     call.caller.renewed(identity.expires_at)
     call.ack(TokenRenewed(identity.expires_at))
+    floor.show(node, session, [each for each in node.channels.channels_of(session) if each not in heard])

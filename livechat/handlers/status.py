@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from livechat.handlers.node import Node
+from livechat.handlers.node import Node, WorkerInfo
 from livechat.telemetry.rates import Rates
 from livechat.version import __version__
 
@@ -71,6 +71,8 @@ class ServerStatus:
     subscriptions: int
     peers: int
     """Media peers."""
+    media_workers: list[WorkerInfo]
+    """Processes that relay media; empty: the server's own does."""
     trace_watchers: int
     memory_bytes: int
     """What the process has in physical memory."""
@@ -99,6 +101,7 @@ async def status(node: Node) -> ServerStatus:
         channels=gauges.channels,
         subscriptions=gauges.subscriptions,
         peers=len(node.media.hub),
+        media_workers=node.media.workers(),
         trace_watchers=len(node.packets),
         memory_bytes=_memory_bytes(),
         store=StoreStatus(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from livechat.handlers import (
     attention,
     channels,
+    floor,
     history,
     members,
     messages,
@@ -42,6 +43,9 @@ HANDLERS: Final[dict[int, Handler]] = {
     Op.SUBSCRIBE: attention.subscribe,
     Op.UNSUBSCRIBE: attention.unsubscribe,
     Op.PRESENCE_UPDATE: presence.update,
+    Op.FLOOR_REQUEST: floor.request,
+    Op.FLOOR_RELEASE: floor.release,
+    Op.FLOOR_PING: floor.ping,
     Op.MEMBER_ADD: members.add,
     Op.MEMBER_REMOVE: members.remove,
     Op.MEMBER_LIST: members.list_members,

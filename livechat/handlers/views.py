@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from livechat.hub.channels import ChannelFacts
-from livechat.hub.media import MediaPeer
-from livechat.protocol import events
+from livechat.hub.peer import MediaPeer
+from livechat.protocol import events, voice_events
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
 from livechat.protocol.types import UserId
@@ -30,6 +30,7 @@ def facts(row: ChannelRow) -> ChannelFacts:
         private=row.private,
         owner_id=row.owner_id,
         created_at=row.created_at,
+        max_speakers=row.max_speakers,
     )
 
 
@@ -92,7 +93,13 @@ def channel_state(state: MemberState) -> events.ChannelState:
     )
 
 
-def channel_details(view: ChannelView, is_owner: bool, peers: list[events.Member]) -> events.ChannelDetails:
+def channel_details(
+    view: ChannelView,
+    is_owner: bool,
+    peers: list[events.Member],
+    speakers: list[voice_events.ActiveSpeaker],
+    floor: voice_events.FloorHeld | None,
+) -> events.ChannelDetails:
     """A channel as CHANNEL_INFO shows it, to members and others."""
     channel, member = view.channel, view.member
     return events.ChannelDetails(
@@ -111,6 +118,8 @@ def channel_details(view: ChannelView, is_owner: bool, peers: list[events.Member
         capacity=channel.capacity,
         created_at=channel.created_at,
         peers=peers,
+        active_speakers=speakers,
+        floor=floor,
     )
 
 

@@ -6,16 +6,17 @@ and channel; a newer session takes it over.
 
 from __future__ import annotations
 
-import base64
 from ipaddress import ip_address
 
 import attrs
 
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import MediaNotPossible, SsrcInUse
+from livechat.handlers import rekey
 from livechat.handlers.call import Call
 from livechat.handlers.node import Node
-from livechat.hub.media import MediaPeer
+from livechat.hub.channels import ChannelFacts
+from livechat.hub.peer import ChannelRules, MediaPeer
 from livechat.hub.users import Session
 from livechat.protocol import events
 from livechat.protocol.requests import ChannelJoin
@@ -44,7 +45,7 @@ def plan(call: Call, request: ChannelJoin) -> VoicePlan | None:
     """Check the media part of a join; None if it asks for no voice.
 
     Raises:
-        MediaNotPossible: no common profile, a foreign address, or no confidential way to tell the keys.
+        MediaNotPossible: no common profile, a foreign address, no confidential way to tell the keys, or no relay.
     """
     if not request.wants_voice:
         return None
@@ -52,6 +53,7 @@ def plan(call: Call, request: ChannelJoin) -> VoicePlan | None:
         raise MediaNotPossible("sdp_offer: WebRTC is not available on this server")
     if not call.caller.is_confidential and not call.node.media_keys_in_clear:
         raise MediaNotPossible("media: keys are given only over TLS or loopback")
+    call.node.media.check_available(request.channel_id)
     ssrc, insist = request.ssrc, False
     if request.tracks:
         if len(request.tracks) > 1:
@@ -65,7 +67,7 @@ def plan(call: Call, request: ChannelJoin) -> VoicePlan | None:
         insist=insist,
         profile=choose_profile(media.profiles if media is not None else None),
         address=_stated_address(call, request),
-        endpoint=call.node.media.endpoint(call.caller.local_host),
+        endpoint=call.node.media.endpoint(request.channel_id, call.caller.local_host),
     )
     if insist and ssrc is not None:
         _reserve(call.node, planned, ssrc)
@@ -133,8 +135,23 @@ def same_host(one: str, other: str) -> bool:
     return bool(addresses[0] == addresses[1])
 
 
-def begin(node: Node, session: Session, plan: VoicePlan) -> tuple[MediaPeer, MediaPeer | None]:
+def rules_of(node: Node, facts: ChannelFacts) -> ChannelRules:
+    """Return whose media is to be forwarded in a channel, as things stand."""
+    holder = node.floors.holder(facts.channel_id)
+    return ChannelRules(
+        max_speakers=facts.max_speakers,
+        floor_control=facts.mode == "ptt",
+        floor_holder=None if holder is None else holder.user_id,
+    )
+
+
+def begin(
+    node: Node, session: Session, plan: VoicePlan, rules: ChannelRules
+) -> tuple[MediaPeer, MediaPeer | None]:
     """Add a media peer with fresh keys and begin to relay for it; it ends by itself when it stays silent.
+
+    Args:
+        rules: of the channel.
 
     Returns:
         The new peer, and the one of the same user and channel that it took over from, which has ended.
@@ -156,35 +173,31 @@ def begin(node: Node, session: Session, plan: VoicePlan) -> tuple[MediaPeer, Med
         # A new voice is told from the old one by its ssrc, also where nobody else has heard that yet.
         heard_before=None if replaced is None else replaced.egress_ssrc,
     )
-    node.media.open(peer)
+    node.media.open(peer, rules)
 
-    def silent_too_long(now: float) -> float | None:
-        if hub.of(plan.channel_id, plan.user_id) is not peer:
-            return None
-        deadline = hub.expires_at(peer)
-        if deadline is None:
-            return now + hub.peer_timeout_s
-        if deadline > now:
-            return deadline
-        end(node, peer, "timeout")
-        return None
-
-    node.deadlines.schedule(node.now() + hub.peer_timeout_s, silent_too_long)
+    node.deadlines.schedule(_next_look(node, peer, node.now()), lambda now: _look_after(node, peer, now))
     return peer, replaced
 
 
-def grant(peer: MediaPeer, plan: VoicePlan) -> events.MediaGrant:
-    """Describe to a client where and under which keys to send and receive."""
-    host, port = plan.endpoint
-    return events.MediaGrant(
-        host=host,
-        port=port,
-        ssrc=peer.ssrc,
-        profile=peer.profile.name,
-        client_key=base64.b64encode(peer.client_key).decode(),
-        server_key=base64.b64encode(peer.server_key).decode(),
-        rtcp_mux=True,
-    )
+def _look_after(node: Node, peer: MediaPeer, now: float) -> float | None:
+    """End a peer that is silent for too long, change keys that are too old; return when to look again."""
+    if peer.is_ended:
+        return None
+    silent_at = node.media.hub.expires_at(peer)
+    if silent_at is not None and silent_at <= now:
+        end(node, peer, "timeout")
+        return None
+    if rekey.old_at(node, peer) <= now:
+        rekey.change(node, peer, "age")
+    return _next_look(node, peer, now)
+
+
+def _next_look(node: Node, peer: MediaPeer, now: float) -> float:
+    """Return when a peer must be looked after: soon, lest one that is long gone stays in the heap."""
+    silent_at = node.media.hub.expires_at(peer)
+    if silent_at is None:
+        silent_at = now + node.media.hub.peer_timeout_s
+    return min(silent_at, rekey.old_at(node, peer))
 
 
 def end(node: Node, peer: MediaPeer, cause: str) -> None:

@@ -50,6 +50,8 @@ class Deed(Enum):
     FOCUS = auto()
     SUBSCRIBE = auto()
     UNSUBSCRIBE = auto()
+    FLOOR = auto()
+    FLOOR_REVOKE = auto()
     MEMBER_LIST = auto()
     MEMBER_ADD = auto()
     MEMBER_REMOVE = auto()
@@ -92,6 +94,8 @@ REFUSALS: Final[dict[Deed, dict[Standing, Refusal]]] = {
     Deed.FOCUS: _row(_MEMBERS_ONLY),
     Deed.SUBSCRIBE: _row(_MEMBERS_ONLY),
     Deed.UNSUBSCRIBE: _row(_MEMBERS_ONLY),
+    Deed.FLOOR: _row(_MEMBERS_ONLY),
+    Deed.FLOOR_REVOKE: _row(_MODERATION),
     Deed.UPDATE: _row(_MODERATION),
     Deed.MEMBER_ADD: _row(_MODERATION),
     Deed.MEMBER_REMOVE: _row(_MODERATION),
