@@ -8,8 +8,9 @@ Source: https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, get_args
 
 import trio
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -23,16 +24,27 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from livechat.handlers.node import Node
+from livechat.handlers.node import Node, WorkerInfo, WorkerState
 from livechat.protocol.opcodes import CloseCode, Op
 from livechat.protocol.requests import REQUESTS
-from livechat.telemetry.counters import Counters, Gauges, JobCounters
+from livechat.telemetry.counters import Counters, FloorCounters, Gauges, JobCounters
 from livechat.telemetry.histogram import Histogram
 from livechat.version import __version__
 
 SCRAPE_TIMEOUT_S: Final = 5.0
 _TRAFFIC: Final = ("received", "rtp_accepted", "rtcp_accepted", "rtp_forwarded", "rtcp_forwarded", "keepalive")
-"""Counters of the relay that count what went well; all others are reasons why something was dropped."""
+"""Counters of the relay that count what went well; all but these and the next are reasons of drops."""
+_RTCP: Final = (
+    "rtcp_reports_received",
+    "rtcp_reports_sent",
+    "rtcp_reports_translated",
+    "rtcp_terminated",
+    "nacks",
+    "retransmitted",
+    "key_frame_requests",
+    "key_frame_requests_forwarded",
+)
+"""Counters of what reports and requests came to."""
 
 
 class Exposition:
@@ -85,6 +97,9 @@ def families(node: Node) -> Iterator[Metric]:
     yield from _http(counters)
     yield from _store(node)
     yield from _media(gauges)
+    yield from _media_workers(node.media.workers())
+    yield _by_label("livechat_media_rekeys", "Changes of a voice's keys.", "cause", counters.rekeys)
+    yield from _floor(counters.floor, gauges)
     yield from _jobs(counters.jobs)
     yield from _runtime(counters)
 
@@ -173,7 +188,45 @@ def _media(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("livechat_media_peers", "Media peers that are relayed for.", relay.pop("peers", 0))
     traffic = {name: relay.pop(name, 0) for name in _TRAFFIC}
     yield _by_label("livechat_media_packets", "Datagrams and packets of the relay.", "kind", traffic)
+    control = {name.removeprefix("rtcp_"): relay.pop(name, 0) for name in _RTCP}
+    yield _by_label("livechat_media_rtcp", "Reports, and requests of listeners.", "kind", control)
     yield _by_label("livechat_media_drops", "Datagrams and packets that were dropped.", "reason", relay)
+
+
+def _media_workers(workers: Sequence[WorkerInfo]) -> Iterator[Metric]:
+    states = Counter[str](worker.state for worker in workers)
+    family = GaugeMetricFamily("livechat_media_workers", "Processes that relay media.", labels=("state",))
+    for state in get_args(WorkerState):
+        family.add_metric((state,), states[state])
+    yield family
+    restarts = {str(worker.worker): worker.restarts for worker in workers}
+    yield _by_label(
+        "livechat_media_worker_restarts", "Workers that were started anew, as they failed.", "worker", restarts
+    )
+    cpu = {str(worker.worker): worker.cpu_s for worker in workers}
+    yield _by_label("livechat_media_worker_cpu_seconds", "Processor time used by workers.", "worker", cpu)
+    packets = CounterMetricFamily(
+        "livechat_media_worker_packets", "Packets of workers.", labels=("worker", "direction")
+    )
+    peers = GaugeMetricFamily("livechat_media_worker_peers", "Media peers by worker.", labels=("worker",))
+    memory = GaugeMetricFamily(
+        "livechat_media_worker_memory_bytes", "Physical memory of workers.", labels=("worker",)
+    )
+    for worker in workers:
+        name = str(worker.worker)
+        packets.add_metric((name, "in"), worker.packets_received)
+        packets.add_metric((name, "out"), worker.packets_forwarded)
+        peers.add_metric((name,), worker.peers)
+        memory.add_metric((name,), worker.memory_bytes)
+    yield from (packets, peers, memory)
+
+
+def _floor(floor: FloorCounters, gauges: Gauges) -> Iterator[Metric]:
+    yield _gauge("livechat_floor_taken", "Push-to-talk channels whose floor is taken.", gauges.floors_taken)
+    yield _gauge("livechat_floor_queue_depth", "Sessions that wait for a floor.", gauges.floor_queue)
+    yield _counter("livechat_floor_grants", "Floors granted.", floor.grants)
+    yield _by_label("livechat_floor_denies", "Floors denied.", "reason", floor.denies)
+    yield _by_label("livechat_floor_revokes", "Floors taken away.", "cause", floor.revokes)
 
 
 def _jobs(jobs: JobCounters) -> Iterator[Metric]:

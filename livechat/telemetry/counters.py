@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import attrs
 
+from livechat.protocol.types import FloorDenial, FloorRevocation, RekeyCause
 from livechat.telemetry.histogram import PAUSE_BOUNDS_S, Histogram
 
 Refusal = Literal["tls", "no_request", "bad_upgrade", "origin", "token", "unavailable", "limit"]
@@ -27,6 +28,16 @@ ResumeFailure = Literal["no_session", "token", "unavailable", "shutting_down", "
 def _zeros(labels: Iterable[Any]) -> Counter[Any]:
     """Return counters that are there before anything is counted: a rate needs a first value to rise from."""
     return Counter(dict.fromkeys(labels, 0))
+
+
+@attrs.define(slots=True)
+class FloorCounters:
+    """What became of the floors of push-to-talk channels."""
+
+    grants: int = 0
+    """FLOOR_GRANTEDs, those included that were said again to who had the floor already."""
+    denies: Counter[FloorDenial] = attrs.field(factory=lambda: _zeros(get_args(FloorDenial)))
+    revokes: Counter[FloorRevocation] = attrs.field(factory=lambda: _zeros(get_args(FloorRevocation)))
 
 
 @attrs.define(slots=True)
@@ -81,7 +92,10 @@ class Counters:
     """From a request's head to the end of its response, by (route, method), seconds."""
     gc_pauses: dict[int, Histogram] = attrs.field(factory=lambda: {i: Histogram(PAUSE_BOUNDS_S) for i in range(3)})
     """How long the garbage collector stopped the process, by generation, seconds."""
+    rekeys: Counter[RekeyCause] = attrs.field(factory=lambda: _zeros(get_args(RekeyCause)))
+    """Changes of a voice's keys, by cause."""
     jobs: JobCounters = attrs.field(factory=JobCounters)
+    floor: FloorCounters = attrs.field(factory=FloorCounters)
 
 
 @attrs.frozen
@@ -95,6 +109,10 @@ class Gauges:
     sessions_parked: int = 0
     channels: int = 0
     subscriptions: int = 0
+    floors_taken: int = 0
+    """Push-to-talk channels whose floor somebody has."""
+    floor_queue: int = 0
+    """Sessions that wait for a floor, all in all."""
     egress_frames: int = 0
     """Frames that wait for clients, in all queues together."""
     egress_frames_max: int = 0

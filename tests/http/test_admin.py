@@ -13,12 +13,14 @@ from livechat.handlers.auth import Identity
 from livechat.protocol.types import UserId
 from tests.support.api import calling, is_problem
 from tests.support.client import (
+    CHANNEL_EVENT,
     CREATE,
     ERROR,
     FOCUS,
     IDENTIFY,
     INVALID_SESSION,
     JOIN,
+    MEDIA_UPDATE,
     RESUME,
     connected,
     identified,
@@ -29,7 +31,7 @@ READING = (
     *("/admin/status", "/admin/users", "/admin/users/alice", "/admin/channels", "/admin/channels/x"),
     *("/admin/peers", "/admin/peers/1", "/admin/trace"),
 )
-CHANGING = ("/admin/kick/alice", "/admin/floor-revoke/x")
+CHANGING = ("/admin/kick/alice", "/admin/floor-revoke/x", "/admin/rekey/x")
 
 
 class ByName:
@@ -175,6 +177,7 @@ async def test_channels_are_listed_by_page_private_ones_too(tmp_path: Path) -> N
             assert shown["channel"] == page["channels"][1]
             assert shown["members_here"] == ["alice"]
             assert [voice["user_id"] for voice in shown["voices"]] == ["alice"]
+            assert shown["active_speakers"] == []
             channel = shown["channel"]
             assert (channel["private"], channel["owner_id"], channel["last_seq"]) == (True, "alice", 1)
             assert (channel["members_here"], channel["subscribers"], channel["voices"]) == (1, 1, 1)
@@ -363,3 +366,30 @@ async def test_a_token_shows_only_the_channels_that_it_is_good_for(tmp_path: Pat
             assert is_problem(await part.get(f"/admin/peers/{by_channel['den']}"), 404, 1003)
             for path in ("/admin/channels/den", "/admin/peers?channel_id=den"):
                 assert is_problem(await part.get(path), 403, 1007, "channel_id: the token is not good for den")
+
+
+# --- keys of voices -------------------------------------------------------------------------------
+
+
+async def test_the_keys_of_voices_change_when_the_operator_says_so(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path) as server,
+        calling(server, None) as client,
+        identified(server, "alice") as alice,
+        identified(server, "bob") as bob,
+    ):
+        assert is_problem(await client.post("/admin/rekey/x"), 404, 2000)
+        assert is_problem(await client.post("/admin/rekey/x", json={"user_id": "no id"}), 422, 1004, "user_id")
+        await alice.ack(CREATE, {"channel_id": "x"})
+        assert (await client.post("/admin/rekey/x")).json() == {"channel_id": "x", "voices": 0}
+        joined = await alice.ack(JOIN, {"channel_id": "x", "media": {}})
+        await bob.ack(JOIN, {"channel_id": "x", "media": {}})
+        response = await client.post("/admin/rekey/x", json={"user_id": "alice"})
+        assert (response.status_code, response.json()) == (200, {"channel_id": "x", "voices": 1})
+        await alice.expect(CHANNEL_EVENT)
+        update = await alice.expect(MEDIA_UPDATE)
+        assert update["media"].keys() == joined["media"].keys()
+        assert update["media"]["client_key"] != joined["media"]["client_key"]
+        await bob.expect_silence()
+        assert (await client.post("/admin/rekey/x")).json()["voices"] == 2
+        assert (await bob.expect(MEDIA_UPDATE))["cause"] == "demand"

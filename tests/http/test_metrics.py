@@ -59,7 +59,11 @@ NAMES = {
     *("livechat_http_request_duration_seconds", "livechat_store_commit_duration_seconds"),
     *("livechat_store_queue_depth", "livechat_store_operations", "livechat_store_commits"),
     *("livechat_store_failures", "livechat_store_late", "livechat_media_peers", "livechat_media_packets"),
-    *("livechat_media_drops", "livechat_jobs_queued", "livechat_jobs_running", "livechat_jobs_submitted"),
+    *("livechat_media_workers", "livechat_media_worker_restarts", "livechat_media_worker_cpu_seconds"),
+    *("livechat_media_worker_packets", "livechat_media_worker_peers", "livechat_media_worker_memory_bytes"),
+    *("livechat_media_drops", "livechat_media_rtcp", "livechat_media_rekeys"),
+    *("livechat_floor_taken", "livechat_floor_queue_depth", "livechat_floor_grants", "livechat_floor_denies"),
+    *("livechat_floor_revokes", "livechat_jobs_queued", "livechat_jobs_running", "livechat_jobs_submitted"),
     *("livechat_jobs_finished", "livechat_job_duration_seconds", "livechat_trio_tasks"),
     *("livechat_trio_tasks_runnable", "livechat_trio_run_sync_soon_queue", "livechat_gc_pause_seconds"),
     *("process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"),
@@ -99,6 +103,8 @@ async def test_chat_is_counted(tmp_path: Path) -> None:
         await alice.ack(CREATE, {"channel_id": "c"})
         await alice.ack(JOIN, {"channel_id": "c"})
         await bob.ack(JOIN, {"channel_id": "c"})
+        # Whatever was told of the joins is told by now.
+        await alice.expect(CHANNEL_EVENT)
         before = await scrape(server)
         for number in range(10):
             await alice.send(MESSAGE, {"channel_id": "c", "content": f"message {number}"}, id=number)

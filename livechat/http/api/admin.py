@@ -8,7 +8,7 @@ import attrs
 import structlog
 
 from livechat.error import FloorNotHeld, NotPttChannel
-from livechat.handlers import admin, revoke, status
+from livechat.handlers import admin, floor, rekey, revoke, status
 from livechat.http.endpoint import API, OF_A_CHANNEL, READING, Answer, Call, Endpoint, Handler
 from livechat.http.problems import NoSuchPath
 from livechat.protocol.types import ChannelId, UserId
@@ -80,6 +80,31 @@ class Kicked:
     """Milliseconds since 1970."""
 
 
+@attrs.frozen
+class Rekey:
+    """Whose keys are to change."""
+
+    user_id: UserId | None = None
+    """Only this user's; left out: those of all voices in the channel."""
+
+
+@attrs.frozen
+class Rekeyed:
+    """What became of it."""
+
+    channel_id: ChannelId
+    voices: int
+    """So many get new keys, now or as soon as their clients can be told."""
+
+
+@attrs.frozen
+class FloorRevoked:
+    """Who lost the floor; the next who waited for it has it now."""
+
+    channel_id: ChannelId
+    user_id: UserId
+
+
 async def show_status(call: Call) -> Answer:
     """Show the server as a whole."""
     return Answer(await status.status(call.node))
@@ -132,13 +157,21 @@ async def kick(call: Call) -> Answer:
     return Answer(Kicked(user_id, ended, banned_until))
 
 
+async def rekey_channel(call: Call) -> Answer:
+    """Give the voices of a channel new keys."""
+    channel_id = ChannelId(call.path["channel_id"])
+    await perform(call.node.store, GetChannel(channel_id, admin.OPERATOR, admin=True))
+    wanted: Rekey = call.body
+    voices = rekey.rekey(call.node, channel_id, wanted.user_id, "demand")
+    log.info("voices rekeyed", channel=channel_id, user=wanted.user_id, actor=call.actor, voices=voices)
+    return Answer(Rekeyed(channel_id, voices))
+
+
 async def revoke_floor(call: Call) -> Answer:
     """Take the floor from whoever holds it."""
     channel_id = ChannelId(call.path["channel_id"])
-    view = await perform(call.node.store, GetChannel(channel_id, admin.OPERATOR, admin=True))
-    if view.channel.mode != "ptt":
-        raise NotPttChannel(f"channel_id: expected a channel of the mode ptt, got {view.channel.mode}")
-    raise FloorNotHeld("channel_id: nobody holds the floor")
+    user_id = await floor.revoke(call.node, channel_id, call.identity_or_none)
+    return Answer(FloorRevoked(channel_id, user_id))
 
 
 def _reads(path: str, handler: Handler, summary: str, answer: type[Any], **more: Any) -> Endpoint:
@@ -190,12 +223,28 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "POST",
+        f"{API}/admin/rekey/{{channel_id}}",
+        rekey_channel,
+        "admin",
+        "Give voices new keys",
+        "admin",
+        body=Rekey,
+        body_optional=True,
+        answers={200: Rekeyed},
+        errors=(*OF_A_CHANNEL, *READING),
+        description="Clients are told by MEDIA_UPDATE; the older keys are good for 10 s more.",
+    ),
+    Endpoint(
+        "POST",
         f"{API}/admin/floor-revoke/{{channel_id}}",
         revoke_floor,
         "admin",
         "Take the floor away",
-        "admin",
-        answers={204: None},
+        "user",
+        answers={200: FloorRevoked},
         errors=(*OF_A_CHANNEL, NotPttChannel, FloorNotHeld, *READING),
+        description="Of a push-to-talk channel. For its owner and moderators, and for operators; who else asks "
+        "gets 403, whether there is such a channel or not. The holder hears FLOOR_REVOKE `admin_revoke`.",
+        needs_user=False,
     ),
 )

@@ -12,7 +12,12 @@ from livechat.error import ChannelExists
 from livechat.handlers import channels, members
 from livechat.http.api.asking import ask_as_user
 from livechat.http.endpoint import API, OF_A_CHANNEL, OF_MEMBERS, READING, WRITING, Answer, Call, Endpoint
-from livechat.protocol.events import ChannelCreated, ChannelDetails, ChannelPage, MemberPage
+from livechat.protocol.events import (
+    ChannelCreated,
+    ChannelDetails,
+    ChannelPage,
+    MemberPage,
+)
 from livechat.protocol.requests import (
     ChannelCreate,
     ChannelDelete,
