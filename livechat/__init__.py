@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from livechat.accounts.records import Account
     from livechat.accounts.settings import AccountSettings
     from livechat.client.client import Client, open_client
-    from livechat.client.error import ClientError, JobLost
+    from livechat.client.error import ClientError, FloorDenied, FloorLost, JobLost
     from livechat.client.events import ChannelLost, Gap, JobGap, StateChanged
+    from livechat.client.floor import HeldFloor
     from livechat.client.sent import SendChanged, SentMessage
     from livechat.client.settings import Backoff, ClientSettings
+    from livechat.client.voice import VoiceKeys
     from livechat.config import Config, StoreSettings, load_config
     from livechat.credentials import mint_token
     from livechat.error import ConfigError, ContentRejected, InvalidToken, LiveError
@@ -31,14 +33,16 @@ if TYPE_CHECKING:
     from livechat.handlers.content import ContentFilter, Draft, WordFilter
     from livechat.handlers.limits import ChatLimits
     from livechat.http.settings import HttpSettings
+    from livechat.hub.settings import FloorSettings
     from livechat.jobs.kinds import JobContext, Partial, Progress, Result
     from livechat.jobs.settings import JobSettings
     from livechat.limits.settings import AddressLimits
-    from livechat.media.settings import MediaSettings
+    from livechat.media.settings import MediaSettings, SpeakingSettings
     from livechat.protocol.events import Message
     from livechat.protocol.jobs import JobEvent
     from livechat.protocol.patterns import ChannelPatterns
     from livechat.protocol.types import FileId, UserId
+    from livechat.protocol.voice_events import ActiveSpeaker, MediaUpdate, SpeakingEvent
     from livechat.server import Addresses, Server, open_server
     from livechat.telemetry.masking import mask_secrets
     from livechat.tokens.issuer import IssuedToken, TokenIssuer
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from livechat.version import __version__
 else:
     _HOMES = {
+        "ActiveSpeaker": "protocol.voice_events",
         "AddressLimits": "limits.settings",
         "Account": "accounts.records",
         "AccountSettings": "accounts.settings",
@@ -72,8 +77,12 @@ else:
         "Draft": "handlers.content",
         "FileId": "protocol.types",
         "FileSettings": "files.settings",
+        "FloorDenied": "client.error",
+        "FloorLost": "client.error",
+        "FloorSettings": "hub.settings",
         "Gap": "client.events",
         "GatewaySettings": "gateway.settings",
+        "HeldFloor": "client.floor",
         "HttpSettings": "http.settings",
         "Identity": "handlers.auth",
         "InvalidToken": "error",
@@ -85,6 +94,7 @@ else:
         "JobSettings": "jobs.settings",
         "LiveError": "error",
         "MediaSettings": "media.settings",
+        "MediaUpdate": "protocol.voice_events",
         "Message": "protocol.events",
         "Partial": "jobs.kinds",
         "Progress": "jobs.kinds",
@@ -95,10 +105,13 @@ else:
         "SentMessage": "client.sent",
         "Server": "server",
         "SharedSecretAuthenticator": "handlers.auth",
+        "SpeakingEvent": "protocol.voice_events",
+        "SpeakingSettings": "media.settings",
         "StateChanged": "client.events",
         "StoreSettings": "config",
         "TokenIssuer": "tokens.issuer",
         "UserId": "protocol.types",
+        "VoiceKeys": "client.voice",
         "WordFilter": "handlers.content",
         "__version__": "version",
         "load_config": "config",
@@ -125,6 +138,7 @@ __all__ = [
     "Account",
     "AccountSettings",
     "Accounts",
+    "ActiveSpeaker",
     "AddressLimits",
     "Addresses",
     "AuthSettings",
@@ -146,8 +160,12 @@ __all__ = [
     "Draft",
     "FileId",
     "FileSettings",
+    "FloorDenied",
+    "FloorLost",
+    "FloorSettings",
     "Gap",
     "GatewaySettings",
+    "HeldFloor",
     "HttpSettings",
     "Identity",
     "InvalidToken",
@@ -159,6 +177,7 @@ __all__ = [
     "JobSettings",
     "LiveError",
     "MediaSettings",
+    "MediaUpdate",
     "Message",
     "Partial",
     "Progress",
@@ -169,10 +188,13 @@ __all__ = [
     "SentMessage",
     "Server",
     "SharedSecretAuthenticator",
+    "SpeakingEvent",
+    "SpeakingSettings",
     "StateChanged",
     "StoreSettings",
     "TokenIssuer",
     "UserId",
+    "VoiceKeys",
     "WordFilter",
     "__version__",
     "load_config",

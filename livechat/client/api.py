@@ -33,6 +33,9 @@ from livechat.protocol.requests import (
     ChannelLeave,
     ChannelList,
     ChannelUpdate,
+    FloorPing,
+    FloorRelease,
+    FloorRequest,
     Focus,
     History,
     MediaOffer,
@@ -47,7 +50,7 @@ from livechat.protocol.requests import (
     Typing,
     Unsubscribe,
 )
-from livechat.protocol.types import ChannelId, ChannelMode, PresenceStatus, Ssrc, UserId
+from livechat.protocol.types import ChannelId, ChannelMode, FloorIndicator, PresenceStatus, Ssrc, UserId
 
 
 class HistoryIterator:
@@ -156,7 +159,8 @@ class Requests(ABC):
         session: after a StateChanged with `new_session` it has to be taken up again.
 
         Returns:
-            The members who are there; with voice, `media` holds the address and the SRTP keys.
+            The members who are there; with voice, `media` holds the address and the SRTP keys, which change now
+            and then: see MediaUpdate and VoiceKeys.
         """
         request = ChannelJoin(
             ChannelId(channel_id),
@@ -263,6 +267,22 @@ class Requests(ABC):
     async def focus(self, channel_id: str | None) -> None:
         """Say which channel is on the screen: only of that one come TYPING and READ events."""
         await self._call(Op.FOCUS, Focus(None if channel_id is None else ChannelId(channel_id)))
+
+    # --- push to talk -----------------------------------------------------------------------------
+
+    async def request_floor(
+        self, channel_id: str, *, priority: int | None = None, indicator: FloorIndicator = "normal"
+    ) -> None:
+        """Ask for the floor of a push-to-talk channel; what comes of it is an event. `Client.floor` does all."""
+        await self._call(Op.FLOOR_REQUEST, FloorRequest(ChannelId(channel_id), priority, indicator))
+
+    async def release_floor(self, channel_id: str) -> None:
+        """Give the floor back, or wait for it no more."""
+        await self._call(Op.FLOOR_RELEASE, FloorRelease(ChannelId(channel_id)))
+
+    async def ping_floor(self, channel_id: str) -> None:
+        """Say that we have the floor yet; to be said every 2 s."""
+        await self._call(Op.FLOOR_PING, FloorPing(ChannelId(channel_id)))
 
     # --- oneself ----------------------------------------------------------------------------------
 

@@ -18,20 +18,28 @@ import trio
 from livechat.client import link
 from livechat.client.api import Requests
 from livechat.client.error import ClientClosed
-from livechat.client.events import JobGap, SessionEvent, State
+from livechat.client.events import JobGap, SessionEvent, State, StateChanged
+from livechat.client.floor import Heard, HeldFloor, hold
 from livechat.client.following import JobEvents
 from livechat.client.link import Dial, OnPacket, Target
+from livechat.client.lone import raise_lone
 from livechat.client.runner import Runner, Token, Way
 from livechat.client.sent import SendChanged, SentMessage
 from livechat.client.session import ClientSession
 from livechat.client.settings import ClientSettings
 from livechat.client.state import Channel
 from livechat.client.subscribers import Subscribers, Subscription
-from livechat.protocol.events import Announcement, Message, MessageCreated, UserPresence
+from livechat.protocol.events import (
+    Announcement,
+    Message,
+    MessageCreated,
+    UserPresence,
+)
 from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import Op
-from livechat.protocol.requests import Attachment, MessageCreate
-from livechat.protocol.types import ChannelId, JobId, SessionId, UserId
+from livechat.protocol.requests import Attachment, FloorRequest, MessageCreate
+from livechat.protocol.types import ChannelId, FloorIndicator, JobId, SessionId, UserId
+from livechat.protocol.voice_events import FloorEvent, SpeakingEvent
 
 Event = SessionEvent | SendChanged
 """What `Client.events` yields."""
@@ -57,6 +65,8 @@ class Client(Requests):
         self._subscribers = Subscribers(settings.events_buffered_max)
         self._runner = Runner(self._session, way, settings, self._subscribers.publish)
         self._answered = trio.lowlevel.ParkingLot()
+        self._floors: set[str] = set()
+        """Channels whose floor a block has, or waits for."""
         self._block = trio.CancelScope()
         """The caller's block; cancelled when the client gives up."""
 
@@ -132,6 +142,14 @@ class Client(Requests):
 
         def convert(event: Event) -> Message | None:
             return event if isinstance(event, Message) and event.channel_id == channel_id else None
+
+        return self._subscribers.subscribe(convert)
+
+    def speaking(self, channel_id: str) -> Subscription[SpeakingEvent]:
+        """Iterate over who begins and ends to speak in one channel from now on; `info` lists who does now."""
+
+        def convert(event: Event) -> SpeakingEvent | None:
+            return event if isinstance(event, SpeakingEvent) and event.channel_id == channel_id else None
 
         return self._subscribers.subscribe(convert)
 
@@ -236,6 +254,47 @@ class Client(Requests):
         if not self._session.unanswered:
             self._answered.unpark_all()
 
+    # --- push to talk -------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def floor(
+        self, channel_id: str, *, priority: int | None = None, indicator: FloorIndicator = "normal"
+    ) -> AsyncGenerator[HeldFloor]:
+        """Have the floor of a push-to-talk channel while the block runs: our voice, and no other, is heard.
+
+        It is waited for as long as it takes; where we stand meanwhile, `events` tells (FloorQueuePosInfo). Leaving
+        the block gives it back. If it is lost before, the block is cancelled, and `FloorLost` raised.
+
+        Args:
+            channel_id: one that the user is in.
+            priority: among those who want it; None: `ClientSettings.priority`.
+            indicator: what it is for; `emergency` goes before all else.
+
+        Raises:
+            FloorDenied: nobody else may wait for it.
+            FloorLost: it was taken away; `cause` says why.
+            LiveError, ClientError, TooSlowError: it could not be asked for; see `Requests`.
+            ValueError: a value does not fit, or this client has the floor, or waits for it, already.
+
+        Cancellation:
+            The floor, or the place among those who wait, is given back, within 2 s.
+        """
+        wanted = FloorRequest(ChannelId(channel_id), priority, indicator)
+        if channel_id in self._floors:
+            raise ValueError(f"channel_id: this client is about the floor of {channel_id} already")
+
+        def convert(event: Event) -> Heard | None:
+            if isinstance(event, StateChanged):
+                return event
+            return event if isinstance(event, FloorEvent) and event.channel_id == channel_id else None
+
+        self._floors.add(channel_id)
+        try:
+            async with hold(self, self._subscribers.subscribe(convert), wanted) as held:
+                yield held
+        finally:
+            self._floors.discard(channel_id)
+
     # --- requests -----------------------------------------------------------------------------------
 
     async def request(self, op: int, d: Mapping[str, Any] | None = None) -> Any:
@@ -338,22 +397,9 @@ async def open_client(
             finally:
                 runner.stop()
     except BaseExceptionGroup as group:
-        _raise_lone(group)
+        raise_lone(group)
     if runner.failure is not None:
         raise runner.failure
-
-
-def _raise_lone(group: BaseExceptionGroup[BaseException]) -> None:
-    """Raise what the caller's own block raised as it was: our nursery must not show in it."""
-    if len(group.exceptions) != 1:
-        raise group
-    lone = group.exceptions[0]
-    context = lone.__context__
-    try:
-        raise lone
-    finally:
-        # Raising it here has made the group its context.
-        lone.__context__ = context
 
 
 def _anything(event: Event) -> Event:

@@ -61,6 +61,32 @@ class JobLost(ClientError):
     """The server knows nothing of a job (any more)."""
 
 
+class FloorDenied(ClientError):
+    """The floor of a push-to-talk channel is somebody else's, and nobody more may wait for it.
+
+    Args:
+        channel_id: of which channel.
+        reason: the server's word: `queue_full`, `taken`.
+    """
+
+    def __init__(self, channel_id: str, reason: str) -> None:
+        super().__init__(f"the floor of {channel_id} was denied: {reason}")
+        self.reason = reason
+
+
+class FloorLost(ClientError):
+    """The floor of a push-to-talk channel was taken away.
+
+    Args:
+        channel_id: of which channel.
+        cause: the server's word: `preempted`, `ping_timeout`, `max_duration`, `disconnect`, `admin_revoke`.
+    """
+
+    def __init__(self, channel_id: str, cause: str) -> None:
+        super().__init__(f"the floor of {channel_id} was lost: {cause}")
+        self.cause = cause
+
+
 class SubscriberTooSlow(ClientError):
     """More events waited for a subscriber than it may keep; what it was handed up to here is complete."""
 

@@ -23,6 +23,7 @@ from livechat.protocol.events import (
 )
 from livechat.protocol.jobs import JobEvent
 from livechat.protocol.types import ChannelId, JobId
+from livechat.protocol.voice_events import FloorEvent, MediaUpdate, SpeakingEvent
 
 State = Literal["connecting", "online", "resuming", "offline"]
 """`connecting` until the first READY; `resuming` from a loss of the connection until the next READY or RESUMED;
@@ -81,11 +82,14 @@ ServerEvent = (
     | ReadEvent
     | UserPresence
     | TypingEvent
+    | SpeakingEvent
     | UnreadEvent
     | Notification
     | Announcement
     | SettingsEvent
+    | FloorEvent
     | JobEvent
+    | MediaUpdate
     | Error
 )
 """What the server tells. `Error` is one that answers no request of ours."""

@@ -15,8 +15,8 @@ from cattrs.gen import make_dict_structure_fn
 
 from livechat.client.events import ServerEvent
 from livechat.error import ProtocolError
-from livechat.protocol import events, jobs
-from livechat.protocol.catalog import ACK_DATA
+from livechat.protocol import events, jobs, voice_events
+from livechat.protocol.catalog import ACK_DATA, FLOOR_OPS
 from livechat.protocol.codec import Packet
 from livechat.protocol.opcodes import Op
 from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
@@ -35,7 +35,10 @@ EVENTS: Final[dict[int, type[ServerEvent]]] = {
     Op.NOTIFICATION: events.Notification,
     Op.ANNOUNCEMENT: events.Announcement,
     Op.SETTINGS_EVENT: events.SettingsEvent,
+    **{op: cls for cls, op in FLOOR_OPS.items()},
+    Op.MEDIA_UPDATE: voice_events.MediaUpdate,
     Op.JOB_EVENT: jobs.JobEvent,
+    Op.SPEAKING: voice_events.SpeakingEvent,
 }
 
 ANSWERS: Final[dict[int, type[Any]]] = {op: cls for op, cls in ACK_DATA.items() if op != Op.TYPING}

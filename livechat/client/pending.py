@@ -27,6 +27,7 @@ REPEATABLE: Final = frozenset(
         Op.SUBSCRIBE,
         Op.UNSUBSCRIBE,
         Op.PRESENCE_UPDATE,
+        Op.FLOOR_REQUEST,
         Op.MEMBER_LIST,
         Op.SETTINGS_SET,
     }

@@ -365,10 +365,8 @@ class ClientSession:
 
     def identity(self, token: str) -> Identify:
         """Return what IDENTIFY says with `token`."""
-        settings = self._settings
-        return Identify(
-            token, self._user_id, device=settings.device, status=self.presence.status, presence_batches=True
-        )
+        asked, status = self._settings, self.presence.status
+        return Identify(token, self._user_id, asked.priority, asked.device, status, presence_batches=True)
 
     def _shake_hands(self, phase: Phase, op: int, payload: Any) -> None:
         self._phase = phase

@@ -49,6 +49,8 @@ class ClientSettings:
     codec: CodecName = "msgpack"
     device: str | None = None
     """Told in IDENTIFY: what the user would call this client."""
+    priority: int = 100
+    """Told in IDENTIFY: of claims to the floor of push-to-talk channels that state none."""
     status: PresenceStatus = "ONLINE"
     """What others see from the start; `Client.set_presence` changes it."""
 

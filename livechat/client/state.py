@@ -26,6 +26,12 @@ from livechat.protocol.events import (
     UserPresence,
 )
 from livechat.protocol.types import AnnouncementId, ChannelId, ChannelMode, Role, UserId
+from livechat.protocol.voice_events import (
+    FloorGranted,
+    FloorIdle,
+    FloorRevoke,
+    FloorTaken,
+)
 
 ANNOUNCEMENTS_KEPT: Final = 100
 
@@ -46,6 +52,8 @@ class Channel:
     """The newest message known."""
     is_subscribed: bool = True
     """False: only unread counts come of it (`Client.unsubscribe`)."""
+    talker: UserId | None = None
+    """Who has the floor of a push-to-talk channel."""
     messages: deque[Message] = attrs.field(factory=deque, repr=False)
     """The newest messages that were handed over, oldest first; as many as `ClientSettings.messages_kept`."""
     _count: UnreadCount = attrs.field(factory=UnreadCount, repr=False)
@@ -90,6 +98,8 @@ class ClientState:
         self.user_id = ready.user_id
         self.settings = dict(ready.settings)
         self._online(ready)
+        for channel in self.channels.values():
+            channel.talker = None  # who has the floor follows
         for described in ready.channels:
             self.describe(described)
         return self._announce(ready.announcements)
@@ -186,6 +196,10 @@ class ClientState:
                 self.settings = dict(event.settings)
             case Announcement():
                 self._keep(event)
+            case FloorGranted() | FloorTaken():
+                self._talks(event.channel_id, event.user_id)
+            case FloorIdle() | FloorRevoke():
+                self._talks(event.channel_id, None)
 
     def _message(self, message: Message) -> None:
         channel = self.channels.get(message.channel_id)
@@ -213,6 +227,11 @@ class ClientState:
                 channel.channel_name = event.channel.channel_name
             if event.role is not None and event.member.user_id == self.user_id:
                 channel.role = event.role
+
+    def _talks(self, channel_id: ChannelId, user_id: UserId | None) -> None:
+        channel = self.channels.get(channel_id)
+        if channel is not None:
+            channel.talker = user_id
 
     def _unread(self, event: UnreadEvent) -> None:
         channel = self.channels.get(event.channel_id)

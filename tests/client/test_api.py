@@ -98,6 +98,16 @@ CALLS: list[tuple[str, Call, Op, Any, Any, Any]] = [
         REF | {"last_seq": 5},
         None,
     ),
+    (
+        "request the floor",
+        lambda client: client.request_floor("den", priority=7, indicator="broadcast"),
+        Op.FLOOR_REQUEST,
+        REF | {"priority": 7, "indicator": "broadcast"},
+        REF,
+        None,
+    ),
+    ("release the floor", lambda client: client.release_floor("den"), Op.FLOOR_RELEASE, REF, REF, None),
+    ("ping the floor", lambda client: client.ping_floor("den"), Op.FLOOR_PING, REF, REF, None),
     ("unsubscribe", lambda client: client.unsubscribe("den"), Op.UNSUBSCRIBE, REF, REF, None),
     (
         "add member",
