@@ -30,14 +30,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import structlog
 import trio
 
 import livechat
 from livechat.error import ChannelExists
-from livechat.protocol.events import MediaGrant
 from livechat.protocol.requests import MediaAddress, MediaOffer
+from livechat.protocol.voice_events import MediaGrant
+from livechat.rtp.sdp import OPUS_PAYLOAD_TYPE, AudioSession, Crypto
 
 TONE_HZ = 440
 OTHERS_HZ = (220, 330, 550, 660, 880, 1000, 1320, 2500)
@@ -45,7 +45,6 @@ CLEAR_DB = 20.0
 """By so much the tone must stand above every other frequency."""
 PROFILE = "AES_CM_128_HMAC_SHA1_80"
 """The SRTP suite that ffmpeg and every other implementation has."""
-PAYLOAD_TYPE = 111
 SAMPLE_RATE_HZ = 48_000
 SSRC = 0x0F0F0440
 """What the speaker would like to send with; below 2^31, as older ffmpegs read `-ssrc` as a signed number."""
@@ -86,26 +85,10 @@ def speaking(ffmpeg: str, voice: MediaGrant, seconds: float) -> list[str]:
         *(ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error"),
         *("-re", "-f", "lavfi", "-i", tone, "-t", f"{seconds}"),
         *("-c:a", "libopus", "-b:a", "48k"),
-        *("-f", "rtp", "-payload_type", f"{PAYLOAD_TYPE}", "-ssrc", f"{voice.ssrc}"),
+        *("-f", "rtp", "-payload_type", f"{OPUS_PAYLOAD_TYPE}", "-ssrc", f"{voice.ssrc}"),
         *("-srtp_out_suite", PROFILE, "-srtp_out_params", voice.client_key),
         f"srtp://{bracketed(voice.host)}:{voice.port}?rtcpport={voice.port}",
     ]
-
-
-def session_description(voice: MediaGrant, host: str, port: int) -> str:
-    """Return the SDP from which the receiving ffmpeg learns port, codec and key (RFC 4568)."""
-    family = "IP6" if ":" in host else "IP4"
-    lines = (
-        "v=0",
-        f"o=- 0 0 IN {family} {host}",
-        "s=livechat",
-        f"c=IN {family} {host}",
-        "t=0 0",
-        f"m=audio {port} RTP/SAVP {PAYLOAD_TYPE}",
-        f"a=rtpmap:{PAYLOAD_TYPE} opus/{SAMPLE_RATE_HZ}/2",
-        f"a=crypto:1 {PROFILE} inline:{voice.server_key}",
-    )
-    return "\r\n".join(lines) + "\r\n"
 
 
 def recording(ffmpeg: str, sdp: Path, wav: Path, seconds: float) -> list[str]:
@@ -160,7 +143,9 @@ async def record(url: str, token: str, channel_id: str, ffmpeg: str, wav: Path, 
         hears = await join(listener, channel_id, media=MediaOffer((PROFILE,), MediaAddress(host, port)))
         speaks = await join(speaker, channel_id, ssrc=SSRC, media=MediaOffer((PROFILE,)))
         sdp = wav.with_suffix(".sdp")
-        sdp.write_text(session_description(hears, host, port))
+        # From this the receiving ffmpeg learns port, codec and key.
+        session = AudioSession(channel_id, (host, port), Crypto(hears.profile, hears.server_key))
+        sdp.write_text(session.serialize())
         print(f"speaker sends {TONE_HZ} Hz to {speaks.host}:{speaks.port}; listener records {seconds:g} s")
         async with trio.open_nursery() as nursery:
             # The speaker begins first and stops last: so nobody has to know when the other is ready, and
@@ -271,6 +256,16 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def find_ffmpeg() -> str:
+    """Return the ffmpeg of imageio-ffmpeg."""
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        sys.exit("voice_tone: expected an ffmpeg: pip install imageio-ffmpeg, or give --ffmpeg")
+    program: str = imageio_ffmpeg.get_ffmpeg_exe()
+    return program
+
+
 def describe(exc: BaseException) -> str:
     """Say what went wrong; what several tasks raised comes in groups."""
     if isinstance(exc, BaseExceptionGroup):
@@ -282,7 +277,7 @@ def describe(exc: BaseException) -> str:
 
 if __name__ == "__main__":
     given = parse_arguments()
-    program = given.ffmpeg or imageio_ffmpeg.get_ffmpeg_exe()
+    program = given.ffmpeg or find_ffmpeg()
     # The library logs by structlog and leaves it to its host where that goes; this one wants problems only.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:

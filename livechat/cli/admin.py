@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import click
@@ -68,11 +68,15 @@ PEERS: Final = (
     Column("CHANNEL", 8),
     Column("ADDRESS", 6),
     Column("IDLE", 5, right=True),
+    Column("LOSS UP/DOWN", 5, right=True),
+    Column("JITTER UP/DOWN", 3, right=True),
+    Column("RTT", 4, right=True),
     Column("RECEIVED", 4, right=True),
     Column("REJECTED", 3, right=True),
     Column("FORWARDED", 2, right=True),
     Column("SSRC", 1, right=True),
     Column("PROFILE", 0),
+    Column("WORKER", 0, right=True),
 )
 
 
@@ -150,6 +154,9 @@ def _status_facts(document: Document) -> Iterable[Fact]:
         joined((f"{document['channels']:,} in use", count(document["subscriptions"], "subscription"))),
     )
     yield "voices", f"{document['peers']:,}"
+    workers = document["media_workers"]
+    if workers:
+        yield "media workers", _workers_verdict(workers)
     yield "store", _verdict(store["detail"])
     yield (
         "commits",
@@ -163,6 +170,13 @@ def _status_facts(document: Document) -> Iterable[Fact]:
     yield "messages", f"{rates['messages']:g}/s"
     yield "errors", Text(f"{rates['errors']:g}/s", "yellow" if rates["errors"] else "default")
     yield "memory", size(document["memory_bytes"])
+
+
+def _workers_verdict(workers: Sequence[Document]) -> Text:
+    running = sum(worker["state"] == "running" for worker in workers)
+    restarts = sum(worker["restarts"] for worker in workers)
+    text = f"{running} of {len(workers)} running, {count(restarts, 'restart')}"
+    return Text(text, "green" if running == len(workers) else "red")
 
 
 def _verdict(detail: str) -> Text:
@@ -270,11 +284,23 @@ def _print_channel(console: Console, document: Document) -> None:
             ("members", f"{channel['member_count']:,} of at most {channel['capacity']:,}"),
             ("here", joined((count(channel["members_here"], "member"), f"{channel['subscribers']:,} listening"))),
             ("", ", ".join(map(one_line, here)) or "nobody"),
+            *(_floor_facts(document["floor"]) if "floor" in document else ()),
         ],
     )
     if document["voices"]:
         console.print()
         print_table(console, PEERS, [_peer_row(peer) for peer in document["voices"]], "")
+
+
+def _floor_facts(floor: Document) -> Iterable[Fact]:
+    times = f"for {span(floor['held_s'])}, {span(floor['left_s'])} left"
+    yield "floor", joined((_claim(floor), times))
+    if floor["waiting"]:
+        yield "waiting", ", ".join(map(_claim, floor["waiting"]))
+
+
+def _claim(claim: Document) -> str:
+    return f"{one_line(claim['user_id'])} ({claim['indicator']}, priority {claim['priority']})"
 
 
 @admin.command()
@@ -303,12 +329,33 @@ def _peer_row(peer: Document) -> list[object]:
         peer["channel_id"],
         peer.get("address"),
         span(peer["idle_s"]) if "idle_s" in peer else None,
+        *_quality_cells(peer.get("quality", {})),
         f"{peer['packets_received']:,} ({size(peer['bytes_received'])})",
         peer["packets_rejected"],
         peer["packets_forwarded"],
         f"{peer['ssrc']:#010x}",
         peer["profile"],
+        peer.get("worker"),
     ]
+
+
+def _quality_cells(quality: Document) -> list[object]:
+    """Return loss, jitter and round trip of a peer; None where nothing was measured yet."""
+    up, down = quality.get("jitter_up_ms"), quality.get("jitter_down_ms")
+    loss = (
+        "-" if up is None else f"{quality['fraction_lost_up']:.1%}",
+        "-" if down is None else f"{quality['fraction_lost_down']:.1%}",
+    )
+    rtt = quality.get("rtt_ms")
+    return [
+        " / ".join(loss),
+        f"{_milliseconds(up)} / {_milliseconds(down)}",
+        None if rtt is None else _milliseconds(rtt),
+    ]
+
+
+def _milliseconds(number: float | None) -> str:
+    return "-" if number is None else f"{number:.1f} ms"
 
 
 # --- putting somebody out -----------------------------------------------------------------------------
@@ -330,6 +377,39 @@ def kick(user_id: str, reason: str | None, ban: int | None, as_json: bool, **whe
         return
     banned = f", banned until {moment(done['banned_until'])}" if "banned_until" in done else ""
     click.echo(f"kicked {one_line(done['user_id'])}: {count(done['sessions_ended'], 'session')} ended{banned}")
+
+
+@admin.command("floor-revoke")
+@click.argument("channel_id", metavar="CHANNEL")
+@_as_json
+@remote_options
+def floor_revoke(channel_id: str, as_json: bool, **where: Any) -> None:
+    """Take the floor of the push-to-talk channel CHANNEL away from who has it; the next who waits has it then."""
+    remote = find_remote(**where)
+    done = remote.ask("POST", f"/admin/floor-revoke/{segment(channel_id)}", expects="user_id")
+    if as_json:
+        _print_json([done])
+        return
+    click.echo(f"floor of {one_line(done['channel_id'])} taken from {one_line(done['user_id'])}")
+
+
+# --- keys of voices -----------------------------------------------------------------------------------
+
+
+@admin.command()
+@click.argument("channel_id", metavar="CHANNEL")
+@click.option("--user", help="Only the voice of this user.")
+@_as_json
+@remote_options
+def rekey(channel_id: str, user: str | None, as_json: bool, **where: Any) -> None:
+    """Give the voices in CHANNEL new keys; nothing is lost meanwhile."""
+    remote = find_remote(**where)
+    body = {} if user is None else {"user_id": user}
+    done = remote.ask("POST", f"/admin/rekey/{segment(channel_id)}", body=body, expects="voices")
+    if as_json:
+        _print_json([done])
+        return
+    click.echo(f"{one_line(done['channel_id'])}: {count(done['voices'], 'voice')} rekeyed")
 
 
 def _print_json(documents: Iterable[Document]) -> None:

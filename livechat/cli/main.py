@@ -11,9 +11,11 @@ import click
 
 from livechat.cli.admin import admin
 from livechat.cli.announce import announce
+from livechat.cli.listen import listen
 from livechat.cli.migrate import migrate
 from livechat.cli.schema import schema
 from livechat.cli.serve import serve
+from livechat.cli.talk import talk
 from livechat.cli.token import token
 from livechat.cli.trace import trace
 from livechat.cli.user import user
@@ -37,6 +39,8 @@ cli.add_command(token)
 cli.add_command(user)
 cli.add_command(admin)
 cli.add_command(trace)
+cli.add_command(listen)
+cli.add_command(talk)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -32,6 +32,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @click.option("--udp-port", type=int, help="UDP port for media; 0: any.  [10000]")
 @click.option("--udp-host", help="IP address to listen on for media.  [where --host is]")
 @click.option("--advertise-host", help="Where clients are told to send media.  [where they reached us]")
+@click.option("--media-workers", type=int, help="Processes that relay media; 0: none but the server's own.  [0]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Database and secret.  [./livechat-data]")
 @click.option("--store-url", help="sqlite:///path, postgresql://… or memory:  [SQLite in --data-dir]")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM); needs --tls-key.")
@@ -39,7 +40,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="[console]")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with settings.")
-def serve(file: Path | None, store_url: str | None, **flags: Any) -> None:
+def serve(file: Path | None, store_url: str | None, media_workers: int | None, **flags: Any) -> None:
     """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
 
     SIGHUP reads the certificate, the keys for tokens and the unwanted words (chat.words_file) again. A service
@@ -48,7 +49,7 @@ def serve(file: Path | None, store_url: str | None, **flags: Any) -> None:
     Settings come from the TOML file, over it from LIVECHAT_* in the environment (LIVECHAT_SECRET,
     LIVECHAT_GATEWAY_DRAIN_MS, ...), over that from the options.
     """
-    config = load_config(file, {**flags, "store.url": store_url})
+    config = load_config(file, {**flags, "store.url": store_url, "media.workers": media_workers})
     logs.configure(config.log_level, config.log_format)
     tune_process()
     try:
@@ -116,7 +117,7 @@ def banner(server: Server) -> str:
     """Say where the server listens and what to try next; never the secret itself."""
     config = server.config
     host, port = server.addresses.tcp[0]
-    udp_host, udp_port = server.addresses.udp
+    udp = ", ".join(f"udp://{_bracketed(host)}:{port}" for host, port in server.addresses.media)
     address = f"{_bracketed(_reachable(host))}:{port}"
     tls = "" if config.tls_cert is None else "s"
     python = shlex.quote(sys.executable)
@@ -124,7 +125,7 @@ def banner(server: Server) -> str:
     return f"""livechat {__version__} listens
   gateway  {server.url}
   http     http{tls}://{address}/api/v1/docs
-  media    udp://{_bracketed(udp_host)}:{udp_port}
+  media    {udp}
 
 {note}
 Try, in another terminal:

@@ -42,6 +42,7 @@ class Duration(click.ParamType[int]):
     "--channels", multiple=True, metavar="PATTERN", help="Good for these only, as team-*; several times."
 )
 @click.option("--expires", type=Duration(), default="1h", show_default=True, help="After 90s, 15m, 1h, 30d, ...")
+@click.option("--priority", type=int, help="Of claims to the floor of push-to-talk channels, at most.  [any]")
 @click.option("--name", help="What the user is called, for people.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the key is.  [./livechat-data]")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with settings.")
@@ -50,6 +51,7 @@ def token(
     scopes: tuple[str, ...],
     channels: tuple[str, ...],
     expires: int,
+    priority: int | None,
     name: str | None,
     data_dir: Path | None,
     file: Path | None,
@@ -69,7 +71,9 @@ def token(
     key_file = own_key_file(config)
     is_new = key_file is not None and not key_file.exists()
     try:
-        issued = mint_token(config, user_id, split_list(scopes), expires, channels=patterns, name=name)
+        issued = mint_token(
+            config, user_id, split_list(scopes), expires, channels=patterns, name=name, priority=priority
+        )
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
     if is_new:
