@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -33,7 +32,8 @@ import trio
 
 from benchmarks.support import figures
 from benchmarks.support.processes import Failed, allow_many_sockets, run_scenario
-from benchmarks.support.scenario import PROFILES, Kind, Progress, Scenario
+from benchmarks.support.progress import ProgressLine
+from benchmarks.support.scenario import PROFILES, Kind, Scenario
 
 JSON_FILE: Final = Path(__file__).parent / "results" / "latency.json"
 FORMAT: Final = 1
@@ -46,8 +46,6 @@ SECONDS: Final = 10.0
 FULL_CORE: Final = 0.95
 OTHERS_CORES: Final = 0.25
 """More of other programs' work than this goes with a remark."""
-LINE_INTERVAL_S: Final = 2.0
-"""Between lines of progress where they cannot replace each other."""
 QUICK_RATES: Final = (50.0,)
 QUICK_FAN_OUTS: Final = (3,)
 QUICK_SECONDS: Final = 1.0
@@ -132,34 +130,6 @@ def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     if any(row.get("all_committed") is False for row in rows):
         lines.append("! not every message was committed")
     return lines
-
-
-class ProgressLine:
-    """Shows on standard error how far it is: on a terminal one line that changes, else a line now and then."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._on_terminal = sys.stderr.isatty()
-        self._doing = ""
-        self._shown_at = 0.0
-
-    def tell(self, progress: Progress) -> None:
-        """Show it."""
-        doing, done, total = progress
-        if self._on_terminal:
-            width = shutil.get_terminal_size().columns - 1
-            text = f"{self._prefix}: {doing} {done} of {total}"
-            print(f"\r{text[:width].ljust(width)}", end="", file=sys.stderr, flush=True)
-        elif doing != self._doing or time.monotonic() > self._shown_at + LINE_INTERVAL_S:
-            print(f"{self._prefix}: {doing} {done} of {total}", file=sys.stderr, flush=True)
-            self._doing, self._shown_at = doing, time.monotonic()
-
-    def end(self) -> None:
-        """Leave the line free for what comes next."""
-        if self._on_terminal:
-            print(
-                "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="", file=sys.stderr, flush=True
-            )
 
 
 async def run(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
