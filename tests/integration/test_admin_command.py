@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import trustme
 import livechat
 from livechat.cli.main import main
 from livechat.error import Overloaded
-from tests.support.client import CREATE, JOIN, connected, identified
+from tests.support.client import CREATE, FLOOR_REQUEST, JOIN, MEDIA_UPDATE, connected, identified
 from tests.support.process import clean_environment, run_livechat, serving
 from tests.support.pty_process import run_on_terminal, without_colours
 from tests.support.server import SECRET, running_server, wait_until
@@ -138,6 +139,19 @@ async def test_a_kick_from_the_shell(shell: Shell, tmp_path: Path) -> None:
         assert alice.ws.close_reason == "be nice"
         status, out, _ = await in_thread(shell.run, "admin", "kick", "bob", "--json")
         assert (status, json.loads(out)) == (0, {"user_id": "bob", "sessions_ended": 0})
+
+
+async def test_keys_change_from_the_shell(shell: Shell, tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, identified(server, "alice") as alice:
+        shell.where = at(server)
+        await alice.ack(CREATE, {"channel_id": "x"})
+        await alice.ack(JOIN, {"channel_id": "x", "media": {}})
+        status, out, _ = await in_thread(shell.run, "admin", "rekey", "x")
+        assert (status, out) == (0, "x: 1 voice rekeyed\n")
+        assert (await alice.expect(MEDIA_UPDATE))["cause"] == "demand"
+        status, out, _ = await in_thread(shell.run, "admin", "rekey", "x", "--user", "bob", "--json")
+        assert (status, json.loads(out)) == (0, {"channel_id": "x", "voices": 0})
+        await in_thread(partial(shell.assert_refused, "admin", "rekey", "y", expected="refuses: no channel 'y'"))
 
 
 async def test_a_server_whose_store_does_not_work_is_status_1(
@@ -345,3 +359,28 @@ def test_each_command_is_told_in_a_whole_line(shell: Shell) -> None:
     assert status == 0
     assert "Tell everybody something." in out
     assert "..." not in out.partition("Commands:")[2]
+
+
+async def test_the_floor_of_a_channel_is_shown_and_taken_away(shell: Shell, tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path) as server,
+        identified(server, "alice") as alice,
+        identified(server, "bob") as bob,
+    ):
+        shell.where = at(server)
+        await alice.ack(CREATE, {"channel_id": "ops", "mode": "ptt"})
+        revoke = partial(in_thread, shell.run, "admin", "floor-revoke", "ops")
+        assert "floor" not in (await in_thread(shell.run, "admin", "channels", "ops"))[1]
+        await in_thread(
+            partial(shell.assert_refused, expected="nobody has the floor"), "admin", "floor-revoke", "ops"
+        )
+        for client, priority in ((alice, 7), (bob, 6)):
+            await client.ack(JOIN, {"channel_id": "ops"})
+            await client.ack(FLOOR_REQUEST, {"channel_id": "ops", "priority": priority}, id=1)
+        _, shown, _ = await in_thread(shell.run, "admin", "channels", "ops")
+        assert re.search(r"^floor +alice \(normal, priority 7\)  for .* left$", shown, re.MULTILINE)
+        assert re.search(r"^waiting +bob \(normal, priority 6\)$", shown, re.MULTILINE)
+        assert await revoke() == (0, "floor of ops taken from alice\n", "")
+        _, out, _ = await revoke("--json")
+        assert json.loads(out) == {"channel_id": "ops", "user_id": "bob"}
+        await in_thread(partial(shell.assert_refused, expected="none"), "admin", "floor-revoke", "none")

@@ -289,6 +289,7 @@ async def test_info_describes_a_channel_to_members_and_others(tmp_path: Path) ->
             "member_count": 1,
             "capacity": 5,
             "peers": [{"user_id": "alice", "ssrc": 11}],
+            "active_speakers": [],
         }
         assert (await alice.ack(INFO, {"channel_id": "x"}))["role"] == "owner"
         assert (await bob.refused(INFO, {"channel_id": "none"}))["code"] == 2000

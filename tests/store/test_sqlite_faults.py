@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from livechat.error import Overloaded
 from livechat.protocol.types import ChannelId, UserId
@@ -238,7 +240,11 @@ async def test_a_commit_that_ends_after_its_deadline_is_told_twice(tmp_path: Pat
 async def test_refusals_and_reads_in_a_doubtful_commit_come_once(tmp_path: Path) -> None:
     gate = Gate()
     holder, refused, read, written = Answers(), Answers(), Answers(), Answers()
-    async with open_sqlite_store(tmp_path, timeout_s=0.3, connection_factory=gate.connection_factory) as store:
+    async with AsyncExitStack() as stack:
+        opening = open_sqlite_store(tmp_path, timeout_s=0.3, connection_factory=gate.connection_factory)
+        store = await stack.enter_async_context(opening)
+        # To write out what the bad one is logged with may take longer than the others have.
+        stack.enter_context(capture_logs())
         await in_one_go(store, [create(), join("ann")])
         gate.arm()
         store.submit(message("ann"), holder)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from livechat.client.events import Gap, Sequenced
 from livechat.client.inbox import Handed
-from livechat.protocol.events import ChannelEvent, HistoryPage, Member, Message, Synced, SyncedChannel
+from livechat.protocol.events import (
+    ChannelEvent,
+    HistoryPage,
+    Member,
+    Message,
+    Synced,
+    SyncedChannel,
+)
 from livechat.protocol.types import ChannelId, MessageId, UserId
 
 DEN, HALL = ChannelId("den"), ChannelId("hall")

@@ -11,7 +11,8 @@ from livechat.protocol.outgoing import Outgoing
 class NullOutlet:
     """Drops everything."""
 
-    peer_host = "127.0.0.1"
+    local_host = peer_host = "127.0.0.1"
+    is_confidential = True
     queued = (0, 0)
 
     def send(self, packet: Outgoing) -> None:

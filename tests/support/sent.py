@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from livechat.protocol import catalog, events, jobs
+from livechat.protocol import catalog, events, jobs, voice_events
 from livechat.protocol.events import Member, Message, UserPresence
 from livechat.protocol.opcodes import Op
 from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
@@ -57,6 +57,16 @@ READY_OUT = {
     "announcements": [],
     "presence": {},
     "settings": {},
+}
+GRANT = voice_events.MediaGrant("::1", 10_000, Ssrc(7), "AEAD_AES_128_GCM", "ck", "sk", True)
+GRANT_OUT = {
+    "host": "::1",
+    "port": 10_000,
+    "ssrc": 7,
+    "profile": "AEAD_AES_128_GCM",
+    "client_key": "ck",
+    "server_key": "sk",
+    "rtcp_mux": True,
 }
 SETTINGS = {"theme": {"dark": True, "sizes": [1, 2.5, None]}}
 
@@ -205,6 +215,11 @@ PACKETS: list[tuple[Op, Any, Any]] = [
         {"channel_id": "lobby", "user_id": "ann", "typing": False},
     ),
     (
+        Op.SPEAKING,
+        voice_events.SpeakingEvent(LOBBY, ANN, Ssrc(7), True, -31),
+        {"channel_id": "lobby", "user_id": "ann", "ssrc": 7, "speaking": True, "level_db": -31},
+    ),
+    (
         Op.UNREAD_EVENT,
         events.UnreadEvent(LOBBY, 0, 9, 9),
         {"channel_id": "lobby", "unread": 0, "read_seq": 9, "last_seq": 9},
@@ -228,7 +243,32 @@ PACKETS: list[tuple[Op, Any, Any]] = [
         {"kind": "token_expiring", "expires_at": 9, "expires_in_ms": 7},
     ),
     (Op.ANNOUNCEMENT, NEWS, NEWS_OUT),
+    (
+        Op.MEDIA_UPDATE,
+        voice_events.MediaUpdate(LOBBY, "age", GRANT),
+        {"channel_id": "lobby", "cause": "age", "media": GRANT_OUT},
+    ),
+    (Op.MEDIA_UPDATE, voice_events.MediaUpdate(LOBBY, "moved"), {"channel_id": "lobby", "cause": "moved"}),
     (Op.SETTINGS_EVENT, events.SettingsEvent(SETTINGS), {"settings": SETTINGS}),
+    (
+        Op.FLOOR_GRANTED,
+        voice_events.FloorGranted(LOBBY, ANN, 30_000),
+        {"channel_id": "lobby", "user_id": "ann", "duration": 30_000},
+    ),
+    (Op.FLOOR_DENY, voice_events.FloorDeny(LOBBY, "queue_full"), {"channel_id": "lobby", "reason": "queue_full"}),
+    (
+        Op.FLOOR_TAKEN,
+        voice_events.FloorTaken(LOBBY, ANN, "emergency"),
+        {"channel_id": "lobby", "user_id": "ann", "indicator": "emergency"},
+    ),
+    (Op.FLOOR_IDLE, voice_events.FloorIdle(LOBBY), {"channel_id": "lobby"}),
+    (Op.FLOOR_REVOKE, voice_events.FloorRevoke(LOBBY, "preempted"), {"channel_id": "lobby", "cause": "preempted"}),
+    (
+        Op.FLOOR_QUEUE_POS_INFO,
+        voice_events.FloorQueuePosInfo(LOBBY, 1, 2),
+        {"channel_id": "lobby", "queue_position": 1, "queue_size": 2},
+    ),
+    (Op.FLOOR_PONG, voice_events.FloorPong(LOBBY), {"channel_id": "lobby"}),
     (
         Op.JOB_EVENT,
         jobs.JobEvent(JobId("job_1"), "speak", "queued", 0.0, 1),
@@ -297,27 +337,23 @@ ACKS: list[tuple[Op, Any, dict[str, Any]]] = [
             "ptt",
             [],
             0,
-            events.MediaGrant("::1", 10_000, Ssrc(7), "AEAD_AES_128_GCM", "ck", "sk", True),
+            GRANT,
         ),
         {
             "channel_id": "lobby",
             "mode": "ptt",
             "active_members": [],
             "last_seq": 0,
-            "media": {
-                "host": "::1",
-                "port": 10_000,
-                "ssrc": 7,
-                "profile": "AEAD_AES_128_GCM",
-                "client_key": "ck",
-                "server_key": "sk",
-                "rtcp_mux": True,
-            },
+            "media": GRANT_OUT,
         },
     ),
     *(
         (op, events.ChannelRef(LOBBY), {"channel_id": "lobby"})
         for op in (Op.CHANNEL_LEAVE, Op.CHANNEL_UPDATE, Op.CHANNEL_DELETE, Op.TYPING, Op.UNSUBSCRIBE)
+    ),
+    *(
+        (op, events.ChannelRef(LOBBY), {"channel_id": "lobby"})
+        for op in (Op.FLOOR_REQUEST, Op.FLOOR_RELEASE, Op.FLOOR_PING)
     ),
     (Op.CHANNEL_LIST, events.ChannelPage([]), {"channels": []}),
     (
@@ -346,10 +382,25 @@ ACKS: list[tuple[Op, Any, dict[str, Any]]] = [
             capacity=9,
             created_at=5,
             peers=[Member(ANN, Ssrc(7))],
+            active_speakers=[voice_events.ActiveSpeaker(ANN, Ssrc(7), -31)],
         ),
         STATE_OUT
         | {"last_message": MESSAGE_OUT}
-        | {"capacity": 9, "created_at": 5, "peers": [{"user_id": "ann", "ssrc": 7}]},
+        | {"capacity": 9, "created_at": 5, "peers": [{"user_id": "ann", "ssrc": 7}]}
+        | {"active_speakers": [{"user_id": "ann", "ssrc": 7, "level_db": -31}]},
+    ),
+    (
+        Op.CHANNEL_INFO,
+        events.ChannelDetails(
+            **attrs.asdict(CHANNEL_STATE, recurse=False),
+            capacity=9,
+            created_at=5,
+            peers=[],
+            floor=voice_events.FloorHeld(ANN, "normal", 2),
+        ),
+        STATE_OUT
+        | {"capacity": 9, "created_at": 5, "peers": []}
+        | {"active_speakers": [], "floor": {"user_id": "ann", "indicator": "normal", "queue_size": 2}},
     ),
     (
         Op.MESSAGE_CREATE,

@@ -22,11 +22,18 @@ DEADLINE_S = 20.0
 NO_LIMITS = livechat.RateLimits(messages_per_s=0, history_per_s=0, sync_per_s=0, read_per_s=0, others_per_s=0)
 """Tests send as fast as they can; those of the limits set their own."""
 
+NO_REPORTS_MS = 3_600_000
+
 
 def make_config(data_dir: Path, **overrides: Any) -> livechat.Config:
     """A configuration on free ports; `gateway` overrides are merged into quick test defaults."""
     gateway = attrs.evolve(GatewaySettings(drain_ms=0, close_timeout_ms=1000), **overrides.pop("gateway", {}))
     overrides.setdefault("rates", NO_LIMITS)
+    media = overrides.pop("media", livechat.MediaSettings())
+    if media.report_interval_ms == livechat.MediaSettings().report_interval_ms:
+        # The server's own reports come by chance, among what a test waits for; those of them set their interval.
+        media = attrs.evolve(media, report_interval_ms=NO_REPORTS_MS)
+    overrides["media"] = media
     return livechat.Config(port=0, udp_port=0, data_dir=data_dir, secret=SECRET, gateway=gateway, **overrides)
 
 

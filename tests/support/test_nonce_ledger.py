@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from livechat.hub.media import MediaPeer, MediaPeerHub
+from livechat.hub.media import MediaPeerHub
+from livechat.hub.peer import MediaPeer
 from livechat.protocol.types import ChannelId, SessionId, UserId
 from livechat.rtp import rtcp
 from livechat.rtp.demux import Kind
@@ -35,5 +36,7 @@ def test_the_ledger_knows_the_index_and_fails_on_its_repetition(profile: SrtpPro
             ledger.record([(repeated, HERE)], [listener])
     # The same index with other content is what a two-time pad really is.
     other = SrtpSender(profile, listener.server_key, rollover=3).protect(rtp_packet(5, 7, b"other"))
-    with pytest.raises(AssertionError, match="two-time pad"):
-        ledger.record([(other, HERE)], [listener])
+    for resends in (False, True):
+        with pytest.raises(AssertionError, match="two-time pad"):
+            ledger.record([(other, HERE)], [listener], resends=resends)
+    assert len(ledger.record([(packet, HERE), (report, HERE)], [listener], resends=True)) == 2

@@ -8,6 +8,7 @@ from livechat.rtp import rtcp
 from livechat.rtp.packet import RtpHeader
 from livechat.srtp.context import SrtpReceiver
 from livechat.srtp.profile import SrtpProfile
+from livechat.srtp.succession import Receiver
 
 PROFILES = tuple(SrtpProfile)
 
@@ -69,8 +70,9 @@ def sender_report(ssrc: int, *, packet_count: int = 7) -> rtcp.SenderReport:
     )
 
 
-def receiver_state(receiver: SrtpReceiver) -> object:
+def receiver_state(receiver: Receiver) -> object:
     """Return everything that an accepted packet may change in a receiver, fit for comparison."""
+    assert isinstance(receiver, SrtpReceiver)
     return [
         {ssrc: (window.highest, window._seen) for ssrc, window in streams.items()}
         for streams in (receiver._streams, receiver._rtcp_streams)
