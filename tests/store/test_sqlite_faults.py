@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
-from structlog.testing import capture_logs
 
 from livechat.error import Overloaded
 from livechat.protocol.types import ChannelId, UserId
+from livechat.store import writer
 from livechat.store.base import Outcome, perform
 from livechat.store.operations import CreateMessage, GetChannel
 from livechat.store.rows import Stored
@@ -240,11 +240,7 @@ async def test_a_commit_that_ends_after_its_deadline_is_told_twice(tmp_path: Pat
 async def test_refusals_and_reads_in_a_doubtful_commit_come_once(tmp_path: Path) -> None:
     gate = Gate()
     holder, refused, read, written = Answers(), Answers(), Answers(), Answers()
-    async with AsyncExitStack() as stack:
-        opening = open_sqlite_store(tmp_path, timeout_s=0.3, connection_factory=gate.connection_factory)
-        store = await stack.enter_async_context(opening)
-        # To write out what the bad one is logged with may take longer than the others have.
-        stack.enter_context(capture_logs())
+    async with open_sqlite_store(tmp_path, timeout_s=0.3, connection_factory=gate.connection_factory) as store:
         await in_one_go(store, [create(), join("ann")])
         gate.arm()
         store.submit(message("ann"), holder)
@@ -263,7 +259,11 @@ async def test_refusals_and_reads_in_a_doubtful_commit_come_once(tmp_path: Path)
         assert (len(refused.outcomes), len(read.outcomes)) == (1, 1)
 
 
-async def test_what_was_answered_one_by_one_is_not_answered_again_at_its_deadline(tmp_path: Path) -> None:
+async def test_what_was_answered_one_by_one_is_not_answered_again_at_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To write out the bad one's exception with all its values may take longer than the others have.
+    monkeypatch.setattr(writer, "_log", structlog.testing.CapturingLogger())
     gate = Gate()
     holder, good, bad, stuck = Answers(), Answers(), Answers(), Answers()
     async with open_sqlite_store(tmp_path, timeout_s=0.3, connection_factory=gate.connection_factory) as store:
