@@ -141,16 +141,15 @@ class SendMmsg:
         Raises:
             ValueError: it is too much, or an address does not fit the socket; nothing was sent.
         """
-        if self._segments and may_gain(packets):
-            sizes = _sizes(packets)
-            if 0 < sizes[0] <= PACKET_BYTES_MAX and sizes.count(sizes[0]) == len(sizes):
-                arranged = arrange(packets)
-                prepared = self._prepared_for(sizes[0], arranged)
-                if prepared is not None:
-                    return self._send_messages(sizes[0], arranged, prepared)
-        return self._send_packets(packets)
+        sizes = _sizes(packets)
+        if self._segments and 0 < sizes[0] <= PACKET_BYTES_MAX and _are_equal(sizes) and may_gain(packets):
+            arranged = arrange(packets)
+            prepared = self._prepared_for(sizes[0], arranged)
+            if prepared is not None:
+                return self._send_messages(sizes[0], arranged, prepared)
+        return self._send_packets(packets, sizes)
 
-    def _send_packets(self, packets: Sealed) -> list[int]:
+    def _send_packets(self, packets: Sealed, sizes: list[int]) -> list[int]:
         """Send each packet as a message of its own."""
         joined = b"".join([data for data, _ in packets])
         names = b"".join([self._names_of(destination) for _, destination in packets])
@@ -159,7 +158,7 @@ class SendMmsg:
             raise ValueError(
                 f"expected at most {SLOTS} packets of {ARENA_BYTES} bytes, got {count}, {len(joined)}"
             )
-        iovecs = self._iovecs_for(packets)
+        iovecs = self._iovecs_for(packets, sizes)
         self._arena[: len(joined)] = joined
         self._names[: len(names)] = names
         self._iovecs[: len(iovecs)] = iovecs
@@ -221,7 +220,7 @@ class SendMmsg:
                 (joined[number * size : (number + 1) * size], layout.addresses[slot])
                 for number in layout.order[start : start + layout.counts[slot]]
             ]
-            refused = self._send_packets(again)
+            refused = self._send_packets(again, [size] * len(again))
             if not refused:
                 # It was not the destination: a tunnel or a driver is in the way, and it will be there next time.
                 self._segments = False
@@ -236,12 +235,11 @@ class SendMmsg:
             destination.packed = b"".join([packed[address] for address in destination.addresses])
         return destination.packed
 
-    def _iovecs_for(self, packets: Sealed) -> bytes:
+    def _iovecs_for(self, packets: Sealed, sizes: list[int]) -> bytes:
         """Return where each packet begins in the arena and how long it is."""
-        sizes = _sizes(packets)
         size = sizes[0]
         # Voice makes packets of one length for long: then the iovecs are those of last time.
-        if sizes.count(size) == len(sizes):
+        if _are_equal(sizes):
             known = self._equal.get(size)
             if known is None:
                 if len(self._equal) >= SIZES_MAX:
@@ -274,6 +272,10 @@ class SendMmsg:
 
 def _sizes(packets: Sealed) -> list[int]:
     return [len(data) // len(to) if isinstance(to, Destinations) else len(data) for data, to in packets]
+
+
+def _are_equal(sizes: list[int]) -> bool:
+    return sizes.count(sizes[0]) == len(sizes)
 
 
 def _anchor(array: bytearray) -> ctypes.Array[ctypes.c_char]:
