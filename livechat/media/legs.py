@@ -115,9 +115,11 @@ class Group:
 
 def _bundle(legs: Sequence[Leg]) -> Bundle:
     ciphers = [leg.listener.rtp for leg in legs]
-    addresses = [leg.listener.peer.address for leg in legs]
-    keys = [cipher.leg() for cipher in ciphers]
-    return Bundle(ciphers[0].seal_each, keys, Destinations(address for address in addresses if address))
+    peers = [leg.listener.peer for leg in legs]
+    addresses = [peer.address for peer in peers if peer.address is not None]
+    assert len(addresses) == len(peers)
+    destinations = Destinations(addresses, [peer.peer_id for peer in peers])
+    return Bundle(ciphers[0].seal_each, [cipher.leg() for cipher in ciphers], destinations)
 
 
 @attrs.define(slots=True, eq=False)

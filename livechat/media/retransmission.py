@@ -61,7 +61,7 @@ class Retransmitter:
     def _send_again(self, publisher: Node, leg: Leg, index: int, out: Sealed) -> None:
         # Only now, within the budget, is it looked for among what went to all the others.
         address = leg.listener.peer.address
-        packet = None if address is None else find_sent(publisher.sent, index, address)
+        packet = find_sent(publisher.sent, index, leg.listener.peer.peer_id)
         if packet is None or address is None:
             self._counters.nack_missing += 1
             return

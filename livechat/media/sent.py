@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from livechat.protocol.types import Address
 from livechat.srtp.sealed import Sealed, packet_for
 
 SENT_PACKETS: Final = 128
@@ -71,9 +70,9 @@ def is_remembered(slots: SentSlots, index: int) -> bool:
     return slot is not None and slot[0] == index
 
 
-def find_sent(slots: SentSlots, index: int, address: Address) -> bytes | None:
-    """Return what of a publisher's packet was sent to an address; None if it is not remembered."""
+def find_sent(slots: SentSlots, index: int, listener: int) -> bytes | None:
+    """Return what a publisher's packet was for a listener, by its peer id; None if it is not remembered."""
     if not is_remembered(slots, index):
         return None
     _, turn, start, end = slots[index & _SLOT_MASK]
-    return packet_for(address, turn[start:end])
+    return packet_for(listener, turn[start:end])

@@ -15,13 +15,18 @@ from livechat.protocol.types import Address
 
 
 class Destinations:
-    """Where the packets of a bundle go, at least one."""
+    """Where the packets of a bundle go, at least one.
 
-    __slots__ = ("addresses", "packed")
+    Args:
+        owners: the peer ids of who listens there, in the same order; several may share an address.
+    """
 
-    def __init__(self, addresses: Iterable[Address]) -> None:
+    __slots__ = ("addresses", "owners", "packed")
+
+    def __init__(self, addresses: Iterable[Address], owners: Iterable[int] = ()) -> None:
         self.addresses = list(addresses)
         assert self.addresses
+        self.owners = list(owners)
         self.packed: bytes | None = None
         """The addresses as the system takes them, back to back; kept here by who sends, for the next time."""
 
@@ -44,15 +49,11 @@ def each_packet(sealed: Sealed) -> Iterator[tuple[bytes, Address]]:
             yield data, destination
 
 
-def packet_for(address: Address, sealed: Sealed) -> bytes | None:
-    """Return the first packet that goes to an address; None if none does."""
+def packet_for(owner: int, sealed: Sealed) -> bytes | None:
+    """Return the first packet of a bundle that was sealed for a peer, by its id; None if none was."""
     for data, destination in sealed:
-        if not isinstance(destination, Destinations):
-            if destination == address:
-                return data
-        elif address in destination.addresses:
-            # Only this one is cut out: there may be hundreds before it.
+        if isinstance(destination, Destinations) and owner in destination.owners:
             size = len(data) // len(destination)
-            position = destination.addresses.index(address)
+            position = destination.owners.index(owner)
             return data[position * size : (position + 1) * size]
     return None

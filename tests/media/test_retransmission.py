@@ -10,6 +10,7 @@ from livechat.media.sent import SENT_PACKETS
 from livechat.protocol.types import UserId
 from livechat.rtp.feedback import Nack
 from livechat.srtp.profile import SrtpProfile
+from livechat.srtp.sealed import Sealed, each_packet
 from tests.support.room import CHANNEL, CM_80, Caller, Packets, Room
 from tests.support.voice import PROFILES
 
@@ -81,13 +82,28 @@ def test_what_was_never_sent_is_not_sent() -> None:
     assert room.dropped() == {"nack_missing": 4}
 
 
-def test_a_listener_that_moved_gets_nothing_that_went_elsewhere() -> None:
+def test_a_listener_that_moved_gets_what_it_lost_where_it_is() -> None:
     room, ann, (bob,) = room_with("bob")
     lost = lose(room, ann, bob)
     bob.address = room.new_address()
     room.report(bob)
-    assert room.report(bob, nack(bob, ann, lost)) == []
-    assert room.dropped() == {"nack_missing": 1}
+    assert room.report(bob, nack(bob, ann, lost)) == [(packet, bob.address) for packet, _ in lost]
+    assert bob.payloads == [b"first", b"lost"]
+
+
+def test_two_listeners_behind_one_address_get_each_its_own() -> None:
+    room, ann, (bob, cyd) = room_with("bob", "cyd")
+    cyd.peer.address = cyd.address = bob.address
+    room.relay._forget_plans(cyd.peer)
+    out: Sealed = []
+    room.relay.datagram(ann.speak(b"lost"), ann.address, room.now, out)
+    room.relay.end_turn(out)
+    for_bob, for_cyd = (packet for packet, _ in each_packet(out))
+    again: Sealed = []
+    for listener, packet in ((cyd, for_cyd), (bob, for_bob)):
+        ask = nack(listener, ann, [(packet, listener.address)])
+        room.relay.datagram(listener.report(ask), listener.address, room.now, again)
+    assert again == [(for_cyd, bob.address), (for_bob, bob.address)]
 
 
 def test_what_was_sent_before_a_pause_is_no_packet_after_it() -> None:

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 from livechat.media.sent import SENT_PACKETS, SentSlots, SentTurns, find_sent, remember
+from livechat.protocol.types import Address
 from livechat.srtp.sealed import Destinations, Sealed
 
-ANN, BOB = ("192.0.2.1", 1), ("192.0.2.1", 2)
+ANN, BOB = 1, 2
+"""Peer ids."""
+ADDRESSES: list[Address] = [("192.0.2.1", 7)] * 2
+"""Of both: they share it."""
 
 
 def bundle(letter: bytes, size: int = 4) -> tuple[bytes, Destinations]:
-    return letter * size + letter.lower() * size, Destinations([ANN, BOB])
+    return letter * size + letter.lower() * size, Destinations(ADDRESSES, [ANN, BOB])
 
 
-def test_a_packet_is_found_by_index_and_address() -> None:
+def test_a_packet_is_found_by_index_and_listener() -> None:
     slots: SentSlots = {}
-    turn: Sealed = [(b"of another", BOB), bundle(b"A"), (b"AloneAgain", BOB)]
+    turn: Sealed = [(b"of another", ADDRESSES[0]), bundle(b"A"), (b"AloneAgain", ADDRESSES[0])]
     remember(slots, 1000, turn[:2], 1)
     assert find_sent(slots, 1000, ANN) == b"AAAA"
     assert find_sent(slots, 1000, BOB) == b"aaaa"
-    assert find_sent(slots, 1000, ("192.0.2.1", 3)) is None
+    assert find_sent(slots, 1000, 3) is None
     assert find_sent(slots, 1001, ANN) is None
     # The same slot, 128 packets earlier or later.
     assert find_sent(slots, 1000 + SENT_PACKETS, ANN) is None
@@ -25,7 +29,7 @@ def test_a_packet_is_found_by_index_and_address() -> None:
 
 def test_what_follows_in_the_turn_is_not_taken_for_it() -> None:
     slots: SentSlots = {}
-    turn: Sealed = [(bytes(4), Destinations([ANN]))]
+    turn: Sealed = [(bytes(4), Destinations(ADDRESSES[:1], [ANN]))]
     remember(slots, 5, turn, 0)
     turn.append(bundle(b"B"))
     assert find_sent(slots, 5, ANN) == bytes(4)

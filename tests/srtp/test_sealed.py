@@ -13,10 +13,11 @@ def test_bundles_come_apart_in_the_order_of_their_destinations() -> None:
     assert list(each_packet(SEALED)) == expected
 
 
-def test_the_packet_for_an_address_is_the_first_that_goes_there() -> None:
-    assert packet_for(A, SEALED) == b"one"
-    assert packet_for(C, SEALED) == b"thr"
-    assert packet_for(("192.0.2.1", 4), SEALED) is None
+def test_the_packet_for_a_listener_is_its_own_also_where_others_share_its_address() -> None:
+    sealed: Sealed = [(b"one", A), (b"twothr", Destinations([B, B], [5, 6])), (b"fou", Destinations([B], [6]))]
+    assert packet_for(5, sealed) == b"two"
+    assert packet_for(6, sealed) == b"thr"
+    assert packet_for(7, sealed) is None
 
 
 def test_nowhere_is_no_destination() -> None:
