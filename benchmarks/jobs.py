@@ -199,9 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = 130
     if rows:
         print_table(rows)
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document(options, rows, started_at, machine), indent=2) + "\n")
-        print(f"written to {options.json}")
+        figures.write_json(options.json, document(options, rows, started_at, machine))
     return status
 
 

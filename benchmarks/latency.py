@@ -20,7 +20,6 @@ The results go to the terminal and, with facts of the machine, to a JSON file (i
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -208,9 +207,7 @@ def main() -> int:
         print(figures.table(HEADINGS, [table_row(row) for row in rows]))
         for line in remarks(rows):
             print(line)
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document(options, rows, started_at, machine), indent=2) + "\n")
-        print(f"written to {options.json}")
+        figures.write_json(options.json, document(options, rows, started_at, machine))
     return status
 
 

@@ -23,7 +23,6 @@ The results go to the terminal, a JSON file (its shape is documented in `documen
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -268,9 +267,7 @@ def write(results: dict[str, Any], options: argparse.Namespace) -> None:
         print(relay_report.markdown(results))
     for line in (*relay_report.beside_lines(results["beside_gateway"]), *relay_report.remarks(results)):
         print(line)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"written to {options.json}")
+    figures.write_json(options.json, results)
     if rows:
         options.svg.parent.mkdir(parents=True, exist_ok=True)
         options.svg.write_text(svg.draw(**relay_report.plot(results)))

@@ -16,7 +16,6 @@ what is replayed. The results go to the terminal and to a JSON file (its shape i
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import sys
 import tempfile
@@ -250,9 +249,7 @@ def main() -> int:
         status = 130
     if rows:
         print(figures.table(HEADINGS, [table_row(result) for result in rows]))
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document(options, rows, started_at, machine), indent=2) + "\n")
-        print(f"written to {options.json}")
+        figures.write_json(options.json, document(options, rows, started_at, machine))
     return status
 
 

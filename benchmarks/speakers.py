@@ -223,9 +223,7 @@ def main() -> int:
             share = saved(rows, name)
             if share is not None:
                 print(f"{name}: {share:.1%} less of the server's processor time a packet than to forward all")
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document(options, rows, started_at, machine), indent=2) + "\n")
-        print(f"written to {options.json}")
+        figures.write_json(options.json, document(options, rows, started_at, machine))
     return status
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import secrets
 import sys
 import time
@@ -224,9 +223,7 @@ def main() -> int:
     print(f"microseconds per packet, of fan-out per receiver ({options.fan_out} of them, one opening included)")
     if machine["load_average"] > machine["cpus_usable"] / 2:
         print("! other programs were busy: repeat it on a machine that does nothing else")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document(options, rows, started_at, machine), indent=2) + "\n")
-    print(f"written to {options.json}")
+    figures.write_json(options.json, document(options, rows, started_at, machine))
     return 0
 
 

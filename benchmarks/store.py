@@ -19,7 +19,6 @@ JSON file (its shape is documented in `document`).
 from __future__ import annotations
 
 import argparse
-import json
 import sqlite3
 import sys
 import tempfile
@@ -371,9 +370,7 @@ def main() -> int:
         status = 130
     if rows:
         print(figures.table(HEADINGS, [line for row in rows for line in table_rows(row)]))
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document(options, rows, started_at, machine), indent=2) + "\n")
-        print(f"written to {options.json}")
+        figures.write_json(options.json, document(options, rows, started_at, machine))
     return status
 
 

@@ -25,7 +25,6 @@ more workers take turns. The ratio to one worker is that of the rates by process
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -300,9 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(figures.table(HEADINGS, [table_row(row) for row in rows]))
     print(f"load average before: {machine['load_average']:.2f} on {machine['cpus_usable']} processors")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document(rows, started_at, machine), indent=2) + "\n")
-    print(f"written to {options.json}")
+    figures.write_json(options.json, document(rows, started_at, machine))
     return 0
 
 

@@ -7,39 +7,30 @@ DTLS and ICE, jitter buffers, codecs and statistics: less than aiortc does, so i
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Final
 
 from aiortc.rtp import HeaderExtensionsMap, RtpPacket, is_rtcp
-from pylibsrtp import Error, Session
+from pylibsrtp import Error
 
-from benchmarks.peers.rooms import inbound, open_socket, outbound, read_rooms
+from benchmarks.peers import asyncio_pylibsrtp
 
-Legs = list[tuple[Session, tuple[str, int]]]
+_EXTENSIONS: Final = HeaderExtensionsMap()
 
 
-class Relay(asyncio.DatagramProtocol):
+class Relay(asyncio_pylibsrtp.Relay):
     """Opens and parses each packet; serializes and protects it anew for each listener."""
-
-    def __init__(self, rooms: dict[bytes, tuple[Session, Legs]]) -> None:
-        self._rooms = rooms
-        self._extensions = HeaderExtensionsMap()
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport to send with."""
-        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | int, int]) -> None:
         """Relay a packet."""
-        room = self._rooms.get(data[8:12])
+        room = self.rooms.get(data[8:12])
         if room is None or is_rtcp(data):
             return
         session, legs = room
         try:
-            packet = RtpPacket.parse(session.unprotect(data), self._extensions)
+            packet = RtpPacket.parse(session.unprotect(data), _EXTENSIONS)
         except (Error, ValueError):
             return
-        assert self._transport is not None
+        sendto = self.transport.sendto
         for leg, address in legs:
             # Each RTCRtpSender makes its own packet: with its own ssrc, if nothing else.
             own = RtpPacket(
@@ -51,23 +42,8 @@ class Relay(asyncio.DatagramProtocol):
                 payload=packet.payload,
             )
             own.extensions = packet.extensions
-            self._transport.sendto(leg.protect(own.serialize(self._extensions)), address)
-
-
-async def main() -> None:
-    """Relay until killed."""
-    profile, rooms = read_rooms()
-    sessions = {
-        room.ssrc.to_bytes(4, "big"): (
-            inbound(profile, room.key),
-            [(outbound(profile, listener.key), listener.address) for listener in room.listeners],
-        )
-        for room in rooms
-    }
-    loop = asyncio.get_running_loop()
-    await loop.create_datagram_endpoint(lambda: Relay(sessions), sock=open_socket())
-    await asyncio.Event().wait()
+            sendto(leg.protect(own.serialize(_EXTENSIONS)), address)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(asyncio_pylibsrtp.serve(Relay))

@@ -16,8 +16,14 @@ class Relay(asyncio.DatagramProtocol):
     """Opens each packet and protects it anew for each listener."""
 
     def __init__(self, rooms: dict[bytes, tuple[Session, Legs]]) -> None:
-        self._rooms = rooms
+        self.rooms = rooms
         self._transport: asyncio.DatagramTransport | None = None
+
+    @property
+    def transport(self) -> asyncio.DatagramTransport:
+        """What to send with."""
+        assert self._transport is not None
+        return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport to send with."""
@@ -25,7 +31,7 @@ class Relay(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str | int, int]) -> None:
         """Relay a packet."""
-        room = self._rooms.get(data[8:12])
+        room = self.rooms.get(data[8:12])
         if room is None:
             return
         session, legs = room
@@ -33,12 +39,12 @@ class Relay(asyncio.DatagramProtocol):
             packet = session.unprotect(data)
         except Error:
             return
-        assert self._transport is not None
+        sendto = self.transport.sendto
         for leg, address in legs:
-            self._transport.sendto(leg.protect(packet), address)
+            sendto(leg.protect(packet), address)
 
 
-async def main() -> None:
+async def serve(relay: type[Relay]) -> None:
     """Relay until killed."""
     profile, rooms = read_rooms()
     sessions = {
@@ -49,9 +55,9 @@ async def main() -> None:
         for room in rooms
     }
     loop = asyncio.get_running_loop()
-    await loop.create_datagram_endpoint(lambda: Relay(sessions), sock=open_socket())
+    await loop.create_datagram_endpoint(lambda: relay(sessions), sock=open_socket())
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve(Relay))

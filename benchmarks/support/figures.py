@@ -1,10 +1,11 @@
-"""Owns how measured values become figures: percentiles, a table, facts of the machine. Pure but for the facts.
+"""Owns how measured values become figures: percentiles, a table, facts of the machine, a file of all that.
 
 It must not round away what is bad: percentiles are values that were measured, never interpolated.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -43,6 +44,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write results to a file, whose folder is made, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"written to {path}")
 
 
 def machine_facts() -> dict[str, Any]:

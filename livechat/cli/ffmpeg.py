@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import click
 import trio
 
 from livechat.cli.remote import one_line
@@ -30,6 +31,15 @@ FED_PATIENCE_S: Final = 15
 """The same for those that are fed with silence then: if none comes, whoever started them is no more."""
 KILL_AFTER_S: Final = 3.0
 COMPLAINT_CHARS_MAX: Final = 200
+
+
+program_option: Final = click.option(
+    "--ffmpeg",
+    "program",
+    type=click.Path(path_type=Path),
+    help="The ffmpeg to use.  [of the PATH, or imageio-ffmpeg's]",
+)
+"""Of the commands that run it: what `find_ffmpeg` is given."""
 
 
 def find_ffmpeg(given: Path | None) -> str:

@@ -48,12 +48,7 @@ PLACEHOLDER: Final = Path("channel.sdp")
 @click.option("--decrypt", is_flag=True, help="Decrypt here, and hand it to players on this machine in the clear.")
 @click.option("--play", is_flag=True, help="Decrypt here, and play it by ffplay.")
 @click.option("--record", type=click.Path(path_type=Path), help="Decrypt here, and write it to a file by ffmpeg.")
-@click.option(
-    "--ffmpeg",
-    "program",
-    type=click.Path(path_type=Path),
-    help="The ffmpeg to use.  [of the PATH, or imageio-ffmpeg's]",
-)
+@ffmpeg.program_option
 @voice_options
 def listen(channel: str, profile: str, create: bool, user: str | None, **given: Any) -> None:
     """Be in CHANNEL as a listener until Ctrl-C or SIGTERM, and write the SDP from which a player hears it.

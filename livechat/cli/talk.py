@@ -53,12 +53,7 @@ FOR_EVER: Final = -1
     metavar="N",
     help="Play the file N times more; -1: for ever.",
 )
-@click.option(
-    "--ffmpeg",
-    "program",
-    type=click.Path(path_type=Path),
-    help="The ffmpeg to use.  [of the PATH, or imageio-ffmpeg's]",
-)
+@ffmpeg.program_option
 @voice_options
 def talk(
     channel: str,
