@@ -335,8 +335,8 @@ async def open_server(
     with ExitStack() as stack:
         stack.enter_context(watch_gc(instruments.counters.gc_pauses))
         tcp_sockets, addresses, udp_sockets = await _bind(config, stack)
-        opened = open_media(config.media, config.speaking, udp_sockets, config.advertise_host)
-        async with open_store(config) as store, opened as plane:
+        open_plane = partial(open_media, config.media, config.speaking, udp_sockets, config.advertise_host)
+        async with open_store(config) as store, open_plane(store.give_way) as plane:
             is_exposed = not all(is_loopback(host) for host, _ in addresses)
             # In a thread: it may derive a key, which is slow on purpose.
             load_keys = partial(open_credentials, config, authenticator=authenticator, is_exposed=is_exposed)

@@ -63,14 +63,17 @@ async def open_media(
     speaking: SpeakingSettings,
     sockets: list[socket.socket],
     advertise_host: str | None,
+    give_way: udp.GiveWay,
 ) -> AsyncGenerator[OpenedMediaPlane]:
     """Open the media plane; leaving ends what it started.
 
     Args:
         sockets: as from `bind_media`.
+        give_way: lets the store work while this process relays; see `udp.run`.
     """
     if not settings.workers:
-        yield UdpMediaPlane(make_hub(settings), make_relay(settings, speaking), sockets[0], advertise_host)
+        relay = make_relay(settings, speaking)
+        yield UdpMediaPlane(make_hub(settings), relay, sockets[0], advertise_host, give_way)
         return
     interval_s = report_interval_s(settings)
     plane = WorkerMediaPlane(

@@ -24,13 +24,22 @@ class UdpMediaPlane:
     Args:
         sock: as from `udp.open_media_socket`; the caller closes it.
         advertise_host: what clients are told to send to; None: the address at which they reached the gateway.
+        give_way: see `udp.run`.
     """
 
-    def __init__(self, hub: MediaPeerHub, relay: Relay, sock: socket.socket, advertise_host: str | None) -> None:
+    def __init__(
+        self,
+        hub: MediaPeerHub,
+        relay: Relay,
+        sock: socket.socket,
+        advertise_host: str | None,
+        give_way: udp.GiveWay = udp.checkpoint,
+    ) -> None:
         self.hub = hub
         self._relay = relay
         self._socket = sock
         self._advertise_host = advertise_host
+        self._give_way = give_way
         self._bound: Address = sock.getsockname()[:2]
 
     @property
@@ -40,7 +49,7 @@ class UdpMediaPlane:
 
     async def run(self) -> None:
         """Relay until cancelled; peers can be closed afterwards, and the others are still told."""
-        await udp.run(self._socket, self._relay)
+        await udp.run(self._socket, self._relay, give_way=self._give_way)
 
     def workers(self) -> list[WorkerInfo]:
         """There are none."""

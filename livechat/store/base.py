@@ -98,6 +98,15 @@ class Store(Protocol):
             Stops the waiting at once.
         """
 
+    async def give_way(self, most_s: float) -> None:
+        """Let go of the processor while operations are being executed, for so many seconds at most.
+
+        For tasks that keep the Trio thread busy for long: a writer in a thread of its own needs the interpreter's
+        lock for each step of a transaction, and gets it from a busy thread only now and then.
+
+        Cancellation: at once; it is a checkpoint in any case.
+        """
+
     def statistics(self) -> StoreStatistics:
         """Return the counters."""
 

@@ -108,6 +108,7 @@ class GroupCommit:
         self._writer = Writer(backend, self._handover, self)
         self._gathering: list[Entry] = []
         self._in_flight: list[Entry] = []
+        self._settled = trio.lowlevel.ParkingLot()  # who waits for the batch in flight
         self._closing = False
         self._unreadable = False  # between the first query that failed and the next that did not
         self._open_error: Exception | None = None
@@ -162,6 +163,14 @@ class GroupCommit:
             raise BackendUnavailable("the store can't be read") from error
         self._unreadable = False
         return cast(T, answer)
+
+    async def give_way(self, most_s: float) -> None:
+        """Wait for the end of the batch in flight; see `Store.give_way`."""
+        if not self._in_flight:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(most_s):
+            await self._settled.park()
 
     def statistics(self) -> StoreStatistics:
         """Return the counters."""
@@ -279,6 +288,7 @@ class GroupCommit:
                 causes = [entry.cause for entry in entries if entry.cause is not None]
                 self._spans.record("store.commit", commit_latency_s, {"livechat.operations": len(entries)}, causes)
         if finished:
+            self._settled.unpark_all()
             # The next batch runs while this one is answered.
             self._in_flight = []
             if self._gathering:

@@ -96,6 +96,10 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return cast(T, answer(query, self._snapshot))
 
+    async def give_way(self, most_s: float) -> None:
+        """Do nothing but a checkpoint: all is executed when it is submitted; see `Store.give_way`."""
+        await trio.lowlevel.checkpoint()
+
     def statistics(self) -> StoreStatistics:
         """Return the counters; each operation counts as a batch of its own."""
         return StoreStatistics(

@@ -59,6 +59,9 @@ class Door:
     async def fetch(self, query: Query[T]) -> T:
         return await self._inner.fetch(query)
 
+    async def give_way(self, most_s: float) -> None:
+        await self._inner.give_way(most_s)
+
     def statistics(self) -> StoreStatistics:
         return self._inner.statistics()
 

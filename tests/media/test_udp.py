@@ -5,6 +5,7 @@ import itertools
 import random
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import structlog
@@ -285,6 +286,35 @@ async def test_a_flood_leaves_other_tasks_their_turn(hub: MediaPeerHub) -> None:
     # About one turn of the other task for each of the relay's; the first and last may fall away.
     assert turns >= 15
     assert relay.counters.stun == 20 * udp.BATCH_DATAGRAMS_MAX
+
+
+async def test_between_turns_it_gives_way_for_as_long_as_it_has_worked_and_no_longer(hub: MediaPeerHub) -> None:
+    relay = Relay()
+    clock = 0.0
+    offered: list[float] = []
+
+    def now() -> float:
+        nonlocal clock
+        clock += 0.0001  # a turn looks at it for each datagram
+        return clock
+
+    async def give_way(most_s: float) -> None:
+        nonlocal clock
+        offered.append(most_s)
+        clock += most_s if len(offered) == 8 else 0.0
+        await trio.lowlevel.checkpoint()
+
+    with Unwilling() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.incoming = [b"\x00"] * 150
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(udp.run, sock, relay, now=now, give_way=give_way))
+            await wait_until_received(relay, 150)
+            nursery.cancel_scope.cancel()
+    # What is not used is kept, up to a bound; what is used is gone.
+    assert offered[:7] == sorted(offered[:7])
+    assert max(offered) == offered[7] == udp.GIVE_WAY_S
+    assert offered[8] < offered[7] / 2
 
 
 async def test_cancelling_leaves_the_socket_to_its_owner(hub: MediaPeerHub, media_socket: socket.socket) -> None:

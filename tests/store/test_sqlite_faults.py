@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
+import trio.testing
 
 from livechat.error import Overloaded
 from livechat.protocol.types import ChannelId, UserId
@@ -281,6 +282,25 @@ async def test_what_was_answered_one_by_one_is_not_answered_again_at_its_deadlin
         gate.release()
         assert (await stuck.wait_count(2))[1].late
         assert codes(good.outcomes + bad.outcomes) == [0, 3005]
+
+
+async def test_who_gives_way_waits_for_the_transaction_under_way_and_no_longer_than_it_may(tmp_path: Path) -> None:
+    gate = Gate()
+    answers = Answers()
+    async with open_sqlite_store(tmp_path, connection_factory=gate.connection_factory) as store:
+        await in_one_go(store, [create(), join("ann")])
+        with trio.fail_after(30):
+            await store.give_way(1e6)  # nothing is under way
+            gate.arm()
+            store.submit(message("ann"), answers)
+            await gate.wait_reached()
+            await store.give_way(0.001)
+            assert answers.outcomes == []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.give_way, 1e6)
+                await trio.testing.wait_all_tasks_blocked()
+                gate.release()
+            assert codes(await answers.wait_count(1)) == [0]
 
 
 async def test_a_deadline_before_commit_rolls_back(tmp_path: Path) -> None:

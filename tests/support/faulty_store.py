@@ -85,6 +85,9 @@ class StoreDoor:
                 self.fetches_waiting -= 1
         return await self.inner.fetch(query)
 
+    async def give_way(self, most_s: float) -> None:
+        await self.inner.give_way(most_s)
+
     def statistics(self) -> StoreStatistics:
         return self.inner.statistics()
 
