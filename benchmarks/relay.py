@@ -72,6 +72,8 @@ QUICK_SECONDS: Final = 0.1
 OUTBOX_BYTES: Final = 64 << 20
 """Packets prepared at once; more would not stay in any cache."""
 BESIDE: Final = MediaScenario("AES_CM_128_HMAC_SHA1_80", 160, 50)
+STORES: Final = {"memory": {"STORE_URL": "memory:"}, "durable": {}}
+"""Stores of the chat beside voice, with their settings: the gateway alone, and with a commit for every message."""
 
 
 def scenarios(options: argparse.Namespace) -> list[MediaScenario]:
@@ -89,7 +91,7 @@ def scenarios(options: argparse.Namespace) -> list[MediaScenario]:
 def document(
     options: argparse.Namespace,
     rows: Sequence[dict[str, Any]],
-    beside: dict[str, Any] | None,
+    beside: Sequence[dict[str, Any]],
     started_at: str,
     machine: dict[str, Any],
 ) -> dict[str, Any]:
@@ -115,7 +117,8 @@ def document(
             samples_opened  packets that were decrypted and compared, all rightly
             trials          rate_hz, sent, expected, received, lag_ms, drops, failure, disturbed
                             failure: lost, duplicated, dropped, queued (too late), generator (its fault), null
-    beside_gateway  null, or: relay (a system as above), chat_rate_hz, chat_fan_out, seconds,
+    beside_gateway  one object each store: store (memory, durable), relay (a system as above), chat_rate_hz,
+        chat_fan_out, seconds,
         rounds          with, without: what `benchmarks.latency` reports of chat, one object a round
         p99_without_ms, p99_with_ms, p99_added_ms, goal_ms
     """
@@ -129,7 +132,7 @@ def document(
         "seconds": options.seconds,
         "lacking": options.lacking,
         "scenarios": list(rows),
-        "beside_gateway": beside,
+        "beside_gateway": list(beside),
     }
 
 
@@ -138,7 +141,7 @@ async def run(options: argparse.Namespace, rows: list[dict[str, Any]], beside: l
     relay_cpus, own_cpus = two_cores(options.cpus)
     pin(os.getpid(), own_cpus)
     planned = scenarios(options)
-    total = len(planned) + options.with_beside
+    total = len(planned) + len(STORES) * options.with_beside
     with tempfile.TemporaryDirectory(prefix="livechat-benchmark-") as folder:
         for number, scenario in enumerate(planned, 1):
             line = ProgressLine(f"{number}/{total} {scenario}")
@@ -147,11 +150,13 @@ async def run(options: argparse.Namespace, rows: list[dict[str, Any]], beside: l
             finally:
                 line.end()
         if options.with_beside:
-            line = ProgressLine(f"{total}/{total} chat beside voice")
-            try:
-                beside.append(await measure_beside(options, Path(folder) / "beside", relay_cpus, line))
-            finally:
-                line.end()
+            for number, (name, store) in enumerate(STORES.items(), len(planned) + 1):
+                line = ProgressLine(f"{number}/{total} chat beside voice, store: {name}")
+                try:
+                    row = await measure_beside(options, Path(folder) / name, relay_cpus, line, store)
+                    beside.append({"store": name} | row)
+                finally:
+                    line.end()
 
 
 async def measure(
@@ -182,10 +187,10 @@ async def measure(
 
 
 async def measure_beside(
-    options: argparse.Namespace, folder: Path, cpus: set[int], line: ProgressLine
+    options: argparse.Namespace, folder: Path, cpus: set[int], line: ProgressLine, store: dict[str, str]
 ) -> dict[str, Any]:
     """Measure chat beside voice."""
-    async with running_livechat(BESIDE, folder, cpus, line.tell) as server:
+    async with running_livechat(BESIDE, folder, cpus, line.tell, **store) as server:
         return await beside_gateway(server, make_outbox(BESIDE), options.seconds, line.tell, line.tell_trial)
 
 
@@ -254,7 +259,7 @@ def main() -> int:
     except* KeyboardInterrupt:
         status = 130
     if rows or beside:
-        write(document(options, rows, beside[0] if beside else None, started_at, machine), options)
+        write(document(options, rows, beside, started_at, machine), options)
     return status
 
 
@@ -265,7 +270,8 @@ def write(results: dict[str, Any], options: argparse.Namespace) -> None:
         print(figures.table(relay_report.HEADINGS, [cells for row in rows for cells in relay_report.lines(row)]))
     if rows and options.markdown:
         print(relay_report.markdown(results))
-    for line in (*relay_report.beside_lines(results["beside_gateway"]), *relay_report.remarks(results)):
+    told = [line for row in results["beside_gateway"] for line in relay_report.beside_lines(row)]
+    for line in (*told, *relay_report.remarks(results)):
         print(line)
     figures.write_json(options.json, results)
     if rows:

@@ -93,9 +93,12 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_livechat(
-    scenario: MediaScenario, folder: Path, cpus: set[int], tell: Tell
+    scenario: MediaScenario, folder: Path, cpus: set[int], tell: Tell, **more: str
 ) -> AsyncGenerator[RunningServer]:
     """Run `livechat serve`, with every room joined as clients do it.
+
+    Args:
+        more: settings, see `running_server`.
 
     Raises:
         Failed, Refused, ConnectionLost: it did not start, or refused a client.
@@ -108,7 +111,7 @@ async def running_livechat(
         rooms = GatewayRooms(scenario, drain, media_drain)
         for client in rooms.clients:
             stack.callback(client.close)
-        async with running_server(folder, token) as (url, pid), trio.open_nursery() as nursery:
+        async with running_server(folder, token, **more) as (url, pid), trio.open_nursery() as nursery:
             pin(pid, cpus)
             nursery.start_soon(drain.run)
             address = await rooms.set_up(url, token, tell)

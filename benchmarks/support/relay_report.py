@@ -92,15 +92,17 @@ def _markdown_cell(result: dict[str, Any]) -> str:
     return f"**{legs / 1000:.0f}**" if is_own else f"{legs / 1000:.0f} (x {result['ratio']:.1f})"
 
 
-def beside_lines(beside: dict[str, Any] | None) -> list[str]:
+def beside_lines(beside: dict[str, Any]) -> list[str]:
     """Say what voice adds to chat."""
-    if beside is None:
-        return []
     legs = legs_per_s(beside["relay"])
     if legs is None or beside["p99_added_ms"] is None:
-        return ["! what voice does to chat is not known: the relay held no rate, or chat or its client was late"]
+        return [
+            f"! what voice does to chat (store: {beside['store']}) is not known: the relay held no rate, or chat "
+            "or its client was late"
+        ]
     return [
-        f"chat ({beside['chat_rate_hz']:g}/s to {beside['chat_fan_out']}), 99th percentile of the quietest round: "
+        f"chat ({beside['chat_rate_hz']:g}/s to {beside['chat_fan_out']}, store: {beside['store']}), 99th "
+        "percentile of the quietest round: "
         f"{beside['p99_without_ms']:.2f} ms without voice, {beside['p99_with_ms']:.2f} ms beside "
         f"{legs / 1000:.0f}k legs/s: {beside['p99_added_ms']:+.2f} ms (goal: at most {beside['goal_ms']:g})"
     ]
@@ -110,8 +112,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
     """Return what must be known to read the figures rightly."""
     processors = results["processors"]
     systems = [result for row in results["scenarios"] for result in row["systems"]]
-    if results["beside_gateway"] is not None:
-        systems.append(results["beside_gateway"]["relay"])
+    systems += [row["relay"] for row in results["beside_gateway"]]
     trials = [trial for result in systems for trial in result["trials"]]
     told = []
     if processors["relay"] == processors["generator"]:

@@ -72,11 +72,12 @@ async def test_a_quick_run_accounts_for_everything_and_writes_the_documented_fil
     assert [system["system"] for system in row["systems"]] == ["livechat", "asyncio-pylibsrtp"]
     for system in row["systems"]:
         check(system, 3)
-    beside = written["beside_gateway"]
-    check(beside["relay"], 50)
-    assert len(beside["rounds"]["without"]) == ROUNDS
-    assert all(chat["lost"] == 0 for chats in beside["rounds"].values() for chat in chats)
-    assert beside["goal_ms"] == GOAL_MS
+    assert [beside["store"] for beside in written["beside_gateway"]] == list(relay.STORES)
+    for beside in written["beside_gateway"]:
+        check(beside["relay"], 50)
+        assert len(beside["rounds"]["without"]) == ROUNDS
+        assert all(chat["lost"] == 0 for chats in beside["rounds"].values() for chat in chats)
+        assert beside["goal_ms"] == GOAL_MS
     output = done.stdout.decode()
     for text in ("asyncio-pylibsrtp", "generator", str(file), str(plot)):
         assert text in output
@@ -142,7 +143,7 @@ def results(*systems: dict[str, Any], **change: Any) -> dict[str, Any]:
     machine = {"cpu_model": None, "python": "3", "python_implementation": "C", "livechat": "0"}
     made = {"scenarios": [row | {"systems": relay_report.with_ratios(systems)}], "machine": machine}
     made |= {"started_at": "now", "processors": {"relay": [0], "generator": [1]}, "lacking": {}}
-    return made | {"beside_gateway": None} | change
+    return made | {"beside_gateway": []} | change
 
 
 def test_ratios_are_to_livechat() -> None:
@@ -197,13 +198,13 @@ def test_what_disturbs_is_remarked(document: dict[str, Any], remark: str) -> Non
 
 
 def test_what_voice_does_to_chat_is_said_in_a_line() -> None:
-    beside = {"relay": result("livechat", 300_000), "p99_added_ms": 0.5, "p99_with_ms": 1.5}
+    beside = {"store": "memory", "relay": result("livechat", 300_000), "p99_added_ms": 0.5, "p99_with_ms": 1.5}
     beside |= {"p99_without_ms": 1.0, "goal_ms": 2.0, "chat_rate_hz": 100.0, "chat_fan_out": 20}
     [line] = relay_report.beside_lines(beside)
+    assert "store: memory" in line
     assert "1.00 ms without voice, 1.50 ms beside 300k legs/s: +0.50 ms" in line
     [unknown] = relay_report.beside_lines(beside | {"p99_added_ms": None})
     assert "not known" in unknown
-    assert relay_report.beside_lines(None) == []
 
 
 def test_pauses_are_of_the_time_between() -> None:
