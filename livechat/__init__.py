@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from livechat.handlers.content import ContentFilter, Draft, WordFilter
     from livechat.handlers.limits import ChatLimits
     from livechat.http.settings import HttpSettings
-    from livechat.hub.settings import FloorSettings
+    from livechat.hub.settings import ChunkSettings, FloorSettings
     from livechat.jobs.kinds import JobContext, Partial, Progress, Result
     from livechat.jobs.settings import JobSettings
     from livechat.limits.settings import AddressLimits
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from livechat.tokens.issuer import IssuedToken, TokenIssuer
     from livechat.tokens.revocations import Revocations
     from livechat.tokens.settings import AuthSettings
-    from livechat.tuning import tune_process
+    from livechat.tuning import calm_gc, tune_process
     from livechat.version import __version__
 else:
     _HOMES = {
@@ -67,6 +67,7 @@ else:
         "ChannelLost": "client.events",
         "ChannelPatterns": "protocol.patterns",
         "ChatLimits": "handlers.limits",
+        "ChunkSettings": "hub.settings",
         "Client": "client.client",
         "ClientError": "client.error",
         "ClientSettings": "client.settings",
@@ -114,6 +115,7 @@ else:
         "VoiceKeys": "client.voice",
         "WordFilter": "handlers.content",
         "__version__": "version",
+        "calm_gc": "tuning",
         "load_config": "config",
         "mask_secrets": "telemetry.masking",
         "mint_token": "credentials",
@@ -150,6 +152,7 @@ __all__ = [
     "ChannelLost",
     "ChannelPatterns",
     "ChatLimits",
+    "ChunkSettings",
     "Client",
     "ClientError",
     "ClientSettings",
@@ -197,6 +200,7 @@ __all__ = [
     "VoiceKeys",
     "WordFilter",
     "__version__",
+    "calm_gc",
     "load_config",
     "mask_secrets",
     "mint_token",

@@ -28,7 +28,7 @@ from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.auth import SECRET_LENGTH_MIN, SECRET_VARIETY_MIN, is_guessable
 from livechat.handlers.limits import ChatLimits
 from livechat.http.settings import HttpSettings, check_origins
-from livechat.hub.settings import FloorSettings
+from livechat.hub.settings import ChunkSettings, FloorSettings
 from livechat.jobs.settings import JobSettings
 from livechat.limits.settings import AddressLimits
 from livechat.media.settings import MediaSettings, SpeakingSettings
@@ -97,6 +97,7 @@ class Config:
     media: MediaSettings = MediaSettings()
     speaking: SpeakingSettings = SpeakingSettings()
     floor: FloorSettings = FloorSettings()
+    chunks: ChunkSettings = ChunkSettings()
     jobs: JobSettings = JobSettings()
     files: FileSettings = FileSettings()
     store: StoreSettings = StoreSettings()
@@ -139,6 +140,11 @@ class Config:
         self.media.check(self.udp_port)
         self.speaking.check()
         self.http.check()
+        if self.rates.chunk_bytes_per_s > 0 and self.rates.chunk_bytes_burst < self.chunks.data_bytes:
+            raise ConfigError(
+                f"rates.chunk_bytes_burst: expected at least chunks.data_bytes, {self.chunks.data_bytes}, "
+                f"got {self.rates.chunk_bytes_burst}"
+            )
         check_origins("gateway.allowed_origins", list(self.gateway.allowed_origins))
         locate(self.store.url, self.data_dir)
         for proxy in self.gateway.trusted_proxies:
@@ -167,13 +173,15 @@ def _is_unicode(text: str) -> bool:
 
 
 GROUPS: Final = (
-    *("auth", "accounts", "gateway", "rates", "addresses", "chat", "media", "speaking", "floor"),
+    *("auth", "accounts", "gateway", "rates", "addresses", "chat", "media", "speaking", "floor", "chunks"),
     *("jobs", "files", "store"),
 )
 MAY_BE_ZERO: Final = {
     *("resume_window_ms", "drain_ms", "close_timeout_ms", "leeway_s"),
     *("presence_grace_ms", "presence_interval_ms", "progress_interval_ms", "cleanup_ms"),
+    *("user_timeout_ms", "accepts_per_s"),
     *("messages_per_s", "history_per_s", "sync_per_s", "read_per_s", "others_per_s"),
+    *("chunks_per_s", "chunk_bytes_per_s"),
     *("connects_per_min", "connections", "failures_per_min", "waiting_max"),
     *("rekey_after_ms", "audio_level_id", "transport_cc_id", "resend_bytes"),
     "workers",

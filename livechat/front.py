@@ -14,9 +14,13 @@ import trio
 
 from livechat.config import Config
 from livechat.gateway import listener as tcp
+from livechat.gateway.budget import Budget, EgressLimits, EgressPool
 from livechat.gateway.connection import Connection
+from livechat.gateway.echo import ECHO_PATH, Echo
+from livechat.gateway.entrance import Entrance
 from livechat.gateway.head import RequestHead, is_loopback
 from livechat.gateway.rates import RateLimiters
+from livechat.gateway.settings import GatewaySettings
 from livechat.gateway.tls import Certificate
 from livechat.gateway.transport import Transport
 from livechat.handlers.node import Node
@@ -30,6 +34,7 @@ from livechat.jobs.desk import JobDesk
 from livechat.protocol.events import Reconnect
 from livechat.protocol.opcodes import CloseCode, Op
 from livechat.protocol.outgoing import Outgoing
+from livechat.telemetry.counters import Counters
 
 log = structlog.get_logger("livechat.server")
 
@@ -55,6 +60,8 @@ class Front:
     ) -> None:
         self.connections: set[Connection] = set()
         """Those that are WebSockets, or about to be."""
+        self.echoes: set[Echo] = set()
+        """Those that are WebSockets for tests."""
         self.http_scopes: set[trio.CancelScope] = set()
         """One for each connection that speaks HTTP."""
         self._config = config
@@ -64,6 +71,8 @@ class Front:
         self._nobody_left = trio.lowlevel.ParkingLot()
         self._drain_scope = trio.CancelScope()
         counters = node.instruments.counters
+        self.pool = _make_pool(config.gateway, counters)
+        """What all egress queues have in common."""
         self._doorkeeper = Doorkeeper(
             node.addresses,
             node.now,
@@ -71,6 +80,9 @@ class Front:
             trusted_proxies=config.gateway.trusted_proxies,
             counters=counters,
         )
+        self._entrance = Entrance(config.gateway.entries_at_once, config.gateway.accepts_per_s)
+        # One for all: each connection keeps it.
+        self._wait_turn = self._entrance.turn
         self.listener = tcp.Listener(
             sockets,
             self._serve,
@@ -79,11 +91,15 @@ class Front:
             connections_max=config.gateway.connections_max,
             doorkeeper=self._doorkeeper,
             counters=counters,
+            entrance=self._entrance,
+            options=config.gateway.socket_options,
         )
         self._http = _make_host(config, node, all(is_loopback(host) for host, _ in tcp.addresses(sockets)))
 
     def listen(self) -> None:
         """Let clients connect from now on."""
+        if self._config.gateway.debug_echo:
+            log.warning("anybody may use the echo for tests", path=ECHO_PATH, setting="gateway.debug_echo")
         tcp.listen(self._sockets)
 
     def hurry(self) -> None:
@@ -96,6 +112,8 @@ class Front:
         self._jobs.close()
         self._http.close()
         log.info("draining", connections=len(self.connections))
+        for echo in list(self.echoes):
+            echo.close(CloseCode.GOING_AWAY)
         window_ms = self._config.gateway.drain_ms
         # Spread, so that they do not all knock at the next server's door in one instant.
         spread = Random()
@@ -115,7 +133,8 @@ class Front:
 
     async def _serve(self, transport: Transport, head: RequestHead | None, received: bytes) -> None:
         """Serve one accepted connection."""
-        if head is None or not head.is_websocket:
+        is_echo = head is not None and self._config.gateway.debug_echo and head.upgrades(ECHO_PATH)
+        if head is None or not (head.is_websocket or is_echo):
             with trio.CancelScope() as scope:
                 self.http_scopes.add(scope)
                 try:
@@ -125,14 +144,43 @@ class Front:
             return
         if await self._doorkeeper.turns_away(transport, head):
             return
-        connection = Connection(self._node, self._config.gateway, self._config.rates, transport, head, received)
+        if is_echo:
+            await self._serve_echo(transport, head, received)
+            return
+        connection = Connection(
+            self._node,
+            self._config.gateway,
+            self._config.rates,
+            self.pool,
+            transport,
+            head,
+            received,
+            wait_turn=self._wait_turn,
+        )
         self.connections.add(connection)
+        # They may hold tokens, and would be kept as long as the connection lasts.
+        del head, received
         try:
             await connection.run()
         finally:
             self.connections.discard(connection)
             if not self.connections:
                 self._nobody_left.unpark_all()
+
+    async def _serve_echo(self, transport: Transport, head: RequestHead, received: bytes) -> None:
+        echo = Echo(self._config.gateway, transport, head, received, self.pool)
+        self.echoes.add(echo)
+        try:
+            await echo.run()
+        finally:
+            self.echoes.discard(echo)
+
+
+def _make_pool(settings: GatewaySettings, counters: Counters) -> EgressPool:
+    limits = EgressLimits(
+        settings.egress_bytes, settings.egress_frames, settings.chunk_bytes, settings.chunk_frames
+    )
+    return EgressPool(limits, counters, Budget(settings.egress_total_bytes))
 
 
 def _make_host(config: Config, node: Node, on_loopback: bool) -> HttpHost:

@@ -58,6 +58,7 @@ from livechat.handlers.rekey import KeyControls
 from livechat.hub.floor import FloorHub
 from livechat.hub.presence import PresenceHub
 from livechat.hub.speakers import SpeakerHub
+from livechat.hub.streams import StreamHub
 from livechat.hub.users import UserHub
 from livechat.jobs import builtin
 from livechat.jobs.desk import JobDesk
@@ -155,8 +156,9 @@ class Server(TokenControls, KeyControls):
         }
 
     def _gauges(self) -> Gauges:
-        accepted, relay = self._front.listener.accepted, self._node.media.statistics()
-        return gather(self._node, self._front.connections, accepted=accepted, relay=relay)
+        front, relay = self._front, self._node.media.statistics()
+        accepted = front.listener.accepted
+        return gather(self._node, front.connections, budget=front.pool.budget, accepted=accepted, relay=relay)
 
     async def announce(
         self,
@@ -416,6 +418,7 @@ def _unwrap(exc: BaseException, *, nurseries: int) -> BaseException:
 async def _run(server: Server, run_media: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Hold the nursery tree; see the module."""
     async with trio.open_nursery() as services:
+        services.start_soon(server._fan_out.run)
         services.start_soon(server._jobs.run)
         services.start_soon(reaper.run, server._node.deadlines)
         services.start_soon(server._node.keeper.run)
@@ -470,6 +473,7 @@ class _Parts:
             presence=PresenceHub(config.chat.presence_grace_ms / 1000),
             media=self.media,
             floors=FloorHub(config.floor),
+            streams=StreamHub(config.chunks),
             jobs=self.jobs,
             authenticator=self.credentials.authenticator,
             issuer=self.credentials.issuer,

@@ -20,7 +20,7 @@ from livechat.cli.notify import ServiceManager
 from livechat.config import Config, load_config, secret_path
 from livechat.error import ConfigError
 from livechat.server import Server, open_server
-from livechat.tuning import tune_process
+from livechat.tuning import calm_gc, tune_process
 from livechat.version import __version__
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -39,8 +39,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Private key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="[console]")
+@click.option(
+    "--debug-echo", is_flag=True, default=None, help="Echo WebSocket messages at /debug/echo, for tests."
+)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with settings.")
-def serve(file: Path | None, store_url: str | None, media_workers: int | None, **flags: Any) -> None:
+def serve(
+    file: Path | None, store_url: str | None, media_workers: int | None, debug_echo: bool | None, **flags: Any
+) -> None:
     """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
 
     SIGHUP reads the certificate, the keys for tokens and the unwanted words (chat.words_file) again. A service
@@ -49,7 +54,8 @@ def serve(file: Path | None, store_url: str | None, media_workers: int | None, *
     Settings come from the TOML file, over it from LIVECHAT_* in the environment (LIVECHAT_SECRET,
     LIVECHAT_GATEWAY_DRAIN_MS, ...), over that from the options.
     """
-    config = load_config(file, {**flags, "store.url": store_url, "media.workers": media_workers})
+    groups = {"store.url": store_url, "media.workers": media_workers, "gateway.debug_echo": debug_echo}
+    config = load_config(file, {**flags, **groups})
     logs.configure(config.log_level, config.log_format)
     tune_process()
     try:
@@ -94,6 +100,7 @@ async def _serve(config: Config, manager: ServiceManager) -> None:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run.heed, signals)
+            nursery.start_soon(calm_gc)
             with run.starting:
                 async with open_server(config) as run.server:
                     nursery.start_soon(manager.keep_watchdog, run.server.store_works)

@@ -8,6 +8,7 @@ nodes: what has a `seq` is in the store before it is published, so a node that m
     ChannelNotice   room           subscribed sessions of the channel's members
     FocusNotice     active room    sessions that have the channel on their screen
     SpeakingNotice  room           subscribed sessions of the channel's members
+    ChunkNotice     room           those too, but for who waits for a keyframe
     FloorNotice     room           those too, or the one that has the floor of the channel or wants it
     UserNotice      user           all sessions of one user
     GlobalNotice    global         everybody
@@ -24,6 +25,7 @@ from typing import Protocol
 import attrs
 
 from livechat.hub.channels import ChannelFacts
+from livechat.protocol.chunks import ChunkEvent
 from livechat.protocol.events import (
     Announcement,
     ChannelEvent,
@@ -69,6 +71,17 @@ class SpeakingNotice:
     """That somebody begins or ends to speak; no request caused it."""
 
     event: SpeakingEvent
+
+
+@attrs.frozen
+class ChunkNotice:
+    """A piece of live media; whoever does not hear it now never will."""
+
+    event: ChunkEvent
+    origin: SessionId
+    """The session that published it, and does not hear it."""
+    trace: str | None = attrs.field(factory=traceparent)
+    """The traceparent of the request that caused it."""
 
 
 @attrs.frozen
@@ -119,7 +132,16 @@ class ProbeNotice:
     """Of this node's probes."""
 
 
-Notice = ChannelNotice | FocusNotice | FloorNotice | SpeakingNotice | UserNotice | GlobalNotice | ProbeNotice
+Notice = (
+    ChannelNotice
+    | FocusNotice
+    | FloorNotice
+    | SpeakingNotice
+    | ChunkNotice
+    | UserNotice
+    | GlobalNotice
+    | ProbeNotice
+)
 Deliver = Callable[[Notice], None]
 
 

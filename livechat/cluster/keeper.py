@@ -84,6 +84,6 @@ class SessionKeeper:
             node_id=self._node_id,
             is_admin=session.is_admin,
             positions={channel_id: spans[0].after for channel_id, spans in session.spans.items() if spans},
-            unsubscribed=frozenset(session.unsubscribed),
+            unsubscribed=session.unsubscribed,
             parked_at_ms=session.parked_at_ms if is_parked else None,
         )

@@ -29,14 +29,14 @@ class Asked:
     """One request, from its arrival to its answer. It is the `Answer` that the handler gets.
 
     Args:
-        unanswered: where it is as long as it has a span that has not ended.
+        unanswered: where it is as long as it has a span that has not ended; None where there are no spans.
     """
 
     __slots__ = ("_answer", "_came_at", "_instruments", "_op", "_span", "_unanswered", "trace")
 
     _answer: Answer
 
-    def __init__(self, instruments: Instruments, packet: Packet, unanswered: set[Asked]) -> None:
+    def __init__(self, instruments: Instruments, packet: Packet, unanswered: set[Asked] | None) -> None:
         self._came_at: float | None = time.perf_counter()
         self._instruments = instruments
         self._unanswered = unanswered
@@ -52,6 +52,7 @@ class Asked:
     def _begin_span(self) -> None:
         spans = self._instruments.spans
         assert spans is not None
+        assert self._unanswered is not None
         name = "UNKNOWN" if self._op == UNKNOWN_OP else Op(self._op).name
         self._unanswered.add(self)
         self._span = spans.begin(name, self.trace, {"livechat.op": self._op})
@@ -93,6 +94,6 @@ class Asked:
     def end_span(self, failure: str | None) -> None:
         """End its span, if it has one: it was answered, or nobody is left to answer."""
         span, self._span = self._span, None
-        if span is not None and self._instruments.spans is not None:
+        if span is not None and self._instruments.spans is not None and self._unanswered is not None:
             self._unanswered.discard(self)
             self._instruments.spans.end(span, failure)

@@ -4,9 +4,9 @@ It must not know what the client says (`conversation`), what a request does (`li
 leave (`egress`).
 
     nursery of the connection, one cancel scope
-    ├─ trio-websocket's reader     bytes → messages
-    ├─ EgressStream.write_loop     egress queue → socket
-    ├─ _serve                      messages → conversation → handlers → replies
+    ├─ run                         trio-websocket's reader: bytes → messages → conversation → handlers → replies
+    ├─ EgressQueue.write_loop      egress queue → socket, only while something waits
+    ├─ _begin                      the opening; ends with it
     └─ requests that read or replay, and end with the connection
 
 Whatever ends it (close frame, reset, protocol error, slow consumer, zombie, cancellation, shutdown) goes through
@@ -18,70 +18,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, cast
 
 import structlog
 import trio
 from structlog.contextvars import bind_contextvars
-from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 
-from livechat.error import Forbidden, InvalidToken, LiveError, RateLimited
+from livechat.error import LiveError
+from livechat.gateway.budget import EgressPool
+from livechat.gateway.closing import CLOSE_CODES, DROPPING_CLOSES, LOGGED_CLOSES, OTHER_CODE
 from livechat.gateway.conversation import Conversation
-from livechat.gateway.egress import EgressLimits, EgressStream
-from livechat.gateway.head import RequestHead, credentials_untrusted, original_peer
+from livechat.gateway.demux import Message
+from livechat.gateway.egress import EgressQueue
+from livechat.gateway.expiry import expiry_deadlines, warning
+from livechat.gateway.head import END_OF_HEAD, RequestHead, bare_upgrade, credentials_untrusted, original_peer
+from livechat.gateway.ingress import Ingress
 from livechat.gateway.liveness import Liveness
+from livechat.gateway.opening import UNAVAILABLE, agree, hello, response_of
 from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
+from livechat.gateway.stream import GatewayStream, Reader, accept_request, take_request
 from livechat.gateway.transport import Transport
 from livechat.handlers import lifecycle
 from livechat.handlers.auth import UserIdMissing
 from livechat.handlers.node import Node
-from livechat.hub.users import Mark, Outlet, Session, SessionState, mark_of
-from livechat.protocol.codec import CODECS, JSON, Codec
-from livechat.protocol.events import Hello, HelloLimits, Notification
-from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, Op, ends_session
-from livechat.protocol.outgoing import Outgoing
+from livechat.hub.deadlines import Timer
+from livechat.hub.users import Mark, Outlet, Session, SessionState
+from livechat.protocol.codec import JSON, Codec
+from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, ends_session
+from livechat.protocol.outgoing import Batch, Outgoing
 from livechat.protocol.session import State
+from livechat.protocol.types import ChannelId
 from livechat.telemetry.scope import log_fields
 from livechat.telemetry.trace import parse_traceparent_untrusted
-from livechat.version import __version__
 
 log = structlog.get_logger("livechat.gateway")
-
-MESSAGES_BUFFERED: Final = 2
-"""Messages that trio-websocket reads ahead of us."""
-LOGGED_CLOSES: Final = (
-    CloseCode.INTERNAL,
-    CloseCode.SLOW_CONSUMER,
-    CloseCode.AUTHENTICATION_FAILED,
-    CloseCode.PROTOCOL_ABUSE,
-)
-"""Closes that an operator wants to hear of; the others are ordinary life."""
-REFUSAL_STATUSES: Final = ((InvalidToken, 401), (Forbidden, 403), (RateLimited, 429))
-"""How an upgrade is refused; for any other reason, by 503."""
-DROPPING_CLOSES: Final = (CloseCode.SLOW_CONSUMER, CloseCode.TAKEN_OVER)
-"""Closes after which nobody reads what is queued."""
-CLOSE_CODES: Final = frozenset(CloseCode)
-OTHER_CODE: Final = 0
-"""Of a client that closed with a number that is none of the protocol's."""
-_SILENT_VIOLATIONS: Final = (
-    CloseCode.PROTOCOL_VIOLATION,
-    CloseCode.INVALID_TEXT,
-    CloseCode.MESSAGE_TOO_BIG,
-)
-"""Violations after which trio-websocket drops the connection without having sent a close frame."""
-
-
-class _Watch:
-    """A connection's entry in the heap of deadlines; emptied at its end, for the entry outlives it."""
-
-    __slots__ = ("connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection: Connection | None = connection
-
-    def __call__(self, now: float) -> float | None:
-        return None if self.connection is None else self.connection.on_deadline(now)
 
 
 class Connection:
@@ -92,11 +64,16 @@ class Connection:
         node: Node,
         settings: GatewaySettings,
         rates: RateLimits,
+        pool: EgressPool,
         transport: Transport,
         head: RequestHead,
         received: bytes,
+        *,
+        wait_turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.session: Session | None = None
+        self.wait_turn = wait_turn
+        """Waits until it is this client's turn to have done what coming in costs."""
         self.local_host = transport.local_host
         self.peer_host, self.is_confidential = original_peer(
             head, transport.peer_host, transport.is_tls, settings.trusted_proxies
@@ -106,24 +83,32 @@ class Connection:
         self._node = node
         self._counters = node.instruments.counters
         self._packets = node.packets
+        self._backlog = node.channels.backlog
         self._settings = settings
-        self._head = head
-        self._transport = transport
+        self._credentials = credentials_untrusted(head, settings.allowed_origins, node.auth.cookie)
+        self._trace = parse_traceparent_untrusted(head.header("traceparent"))
+        self._extension = settings.extension_for(head.values("sec-websocket-extensions"))
         self._codec: Codec = JSON
         self._is_open = False
         """The handshake is through: only now may frames be sent."""
-        self._stream = EgressStream(
+        self._egress = EgressQueue(transport, pool, self)
+        self._ingress = Ingress(
             transport,
-            EgressLimits(settings.egress_bytes, settings.egress_frames),
-            received=received,
+            received=bare_upgrade(head) + received.partition(END_OF_HEAD)[2],
             on_frames=self._on_frames,
-            on_overflow=self.overflow,
             on_violation=self.close,
+            on_message=self._take,
+            on_passed=self._take_passed,
             # Whoever has not shown a token yet gets little memory; a message just past its limit still gets 1005.
             message_bytes_max=min(settings.frame_bytes, 2 * settings.message_bytes),
             counters=self._counters,
         )
+        self._stream = GatewayStream(self._ingress, self._egress, before_push=self._catch_up, on_close=self._ended)
         self._nursery: trio.Nursery | None = None
+        self._ws: WebSocketConnection | None = None
+        """None until the handshake and what came with it are through."""
+        self._is_serving = False
+        """A task of the connection may be started by whoever sends to it."""
         self._conversation = Conversation(node, settings, rates, self)
         self._claimed: Session | None = None
         """The session that is being resumed here."""
@@ -134,9 +119,10 @@ class Connection:
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
             identify_timeout_s=settings.identify_timeout_ms / 1000,
         )
-        self._watch = _Watch(self)
+        self._timer: Timer | None = None
+        """The one entry in the node's heap."""
         self._due_at = math.inf
-        """When the node's heap calls `on_deadline`; entries for other times are stale."""
+        """When the node's heap calls `on_deadline`."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -146,14 +132,17 @@ class Connection:
         Cancellation:
             Closes with 4003; takes at most `close_timeout_ms` to say so.
         """
-        trace = parse_traceparent_untrusted(self._head.header("traceparent"))
-        bind_contextvars(peer=self.peer_host, **log_fields(trace=trace))
+        bind_contextvars(peer=self.peer_host, **log_fields(trace=self._trace))
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._write)
-                await self._serve(nursery)
-                nursery.cancel_scope.cancel()
+                self._is_serving = True
+                try:
+                    await self._serve(nursery)
+                finally:
+                    # From here on the nursery may close at any time, and `finish` sends what is left.
+                    self._is_serving = False
+                self._ended()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed):
             # It failed before the WebSocket handshake was through.
             self.close(CloseCode.ABNORMAL)
@@ -163,12 +152,12 @@ class Connection:
             self.close(CloseCode.INTERNAL)
         finally:
             # Nobody closed it and it is ending all the same: it was cancelled from outside.
-            self.close(CloseCode.ABNORMAL if self._stream.broken else CloseCode.DRAIN)
+            self.close(CloseCode.ABNORMAL if self._egress.broken else CloseCode.DRAIN)
             with trio.move_on_after(self._settings.close_timeout_ms / 1000, shield=True):
-                await self._stream.finish()
-            self._stream.abort()
+                await self._egress.finish()
+            self._egress.abort()
             self._conversation.ended()
-            self._watch.connection = None
+            self._unwatch()
             if self._left is not None and self._left[0].tail is self._left[1]:
                 # While it is parked it must not keep all of this in memory.
                 self._left[0].note_unsent(None)
@@ -190,9 +179,8 @@ class Connection:
         self._leave(ends_session=ends_session(code, by_peer=False))
         if self._is_open and code not in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
             reason = reason or CLOSE_REASONS.get(code, "")
-            self._stream.push_close(code, reason, drop_queue=code in DROPPING_CLOSES)
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+            self._egress.push_close(code, reason, drop_queue=code in DROPPING_CLOSES)
+        self._cancel()
         # Last, as the host's logger may raise.
         if code in LOGGED_CLOSES:
             log.info(
@@ -215,6 +203,7 @@ class Connection:
 
     def _leave(self, *, ends_session: bool) -> None:
         """Take the session out of every hub; end it or park it."""
+        self._catch_up()
         session, self.session = self.session or self._claimed, None
         self._claimed = None
         if session is None:
@@ -225,25 +214,80 @@ class Connection:
             lifecycle.release_claim(self._node, session)
         self._left = (session, session.tail)
 
+    def start_writer(self) -> None:
+        """See `EgressOwner`."""
+        self._start(self._write)
+
+    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
+        if self._is_serving:
+            assert self._nursery is not None
+            self._nursery.start_soon(work)
+
     async def _write(self) -> None:
-        await self._stream.write_loop()
-        # The queue ends only when the socket is broken.
-        self.close(CloseCode.ABNORMAL)
+        await self._egress.write_loop()
+        if self._egress.broken:
+            self.close(CloseCode.ABNORMAL)
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        with self._stream.handshake as handshake:
-            request = await wrap_server_stream(
-                nursery,
-                self._stream,
-                message_queue_size=MESSAGES_BUFFERED,
-                max_message_size=self._settings.frame_bytes,
-                receive_buffer_size=65536,
-            )
-        if handshake.cancelled_caught:
-            # trio-websocket has answered 400 and closed the stream; its wait for a request would never end.
+        reader = Reader()
+        nursery.start_soon(self._begin, reader)
+        read = await reader.given()
+        del reader
+        await read()
+
+    async def _begin(self, reader: Reader) -> None:
+        """Open the connection; this task ends then."""
+        self._ws = await self._open(reader)
+        if self._ws is None:
+            self._cancel()
+        else:
+            self._ingress.consumed()
+
+    def _take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
+        if self.close_code is not None:
+            # The reader is cancelled at its next checkpoint, which this is.
+            return trio.sleep_forever
+        return self._conversation.take(message)
+
+    async def _take_passed(self) -> None:
+        """Take a message that trio-websocket has read: it was in fragments, or large."""
+        assert self._ws is not None
+        try:
+            message = await self._ws.get_message()
+        except ConnectionClosed:
+            self._ended()
+            await trio.sleep_forever()
+        else:
+            wait = self._take(message)
+            if wait is not None:
+                await wait()
+
+    def _ended(self) -> None:
+        """End with the WebSocket: its reader has ended, or is about to."""
+        code, by_peer = (CloseCode.ABNORMAL, False) if self._ws is None else self._stream.ending(self._ws)
+        if by_peer:
+            self._ended_by_peer(code)
+        else:
+            self.close(code)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def _open(self, reader: Reader) -> WebSocketConnection | None:
+        """Do the handshake, and what its token asks for; None: it came to nothing.
+
+        What this needs must not stay in memory while the connection lasts.
+        """
+        await self.wait_turn()
+        request = await take_request(
+            cast("trio.Nursery", reader), self._stream, message_bytes_max=self._settings.frame_bytes
+        )
+        if request is None:
             self.close(CloseCode.ABNORMAL)
-            return
-        credentials = credentials_untrusted(self._head, self._settings.allowed_origins, self._node.auth.cookie)
+            return None
+        credentials, self._credentials = self._credentials, None
         identity = None
         if credentials is not None:
             try:
@@ -252,38 +296,25 @@ class Connection:
                 # RESUME will tell by its session whose it is, so there the token alone is enough.
                 if not (credentials.awaits_resume and isinstance(refusal, UserIdMissing)):
                     await self._reject(request, refusal)
-                    return
-        subprotocol = next((name for name in request.proposed_subprotocols if name in CODECS), None)
-        if subprotocol is not None:
-            self._codec = CODECS[subprotocol]
-        ws = await request.accept(subprotocol=subprotocol)
+                    return None
+        subprotocol, self._codec = agree(request.proposed_subprotocols, self._extension)
+        ws = await accept_request(request, self._ingress, subprotocol=subprotocol, extension=self._extension)
         self._is_open = True
-        self._hello()
+        self.send(hello(self._node, self._settings))
         if self._node.draining:
             self.close(CloseCode.DRAIN)
-            return
+            return None
         self.watch_deadline()
-        try:
-            if credentials is not None and identity is not None and not credentials.awaits_resume:
-                await self._conversation.begin_as(identity)
-            while self.close_code is None:
-                await self._conversation.take(await ws.get_message())
-        except ConnectionClosed:
-            closed = ws.closed
-            code = CloseCode.ABNORMAL if closed is None else closed.code
-            if code in _SILENT_VIOLATIONS:
-                self.close(code)
-            else:
-                self._ended_by_peer(code)
+        if credentials is not None and identity is not None and not credentials.awaits_resume:
+            await self._conversation.begin_as(identity)
+        return ws
 
     async def _reject(self, request: WebSocketRequest, refusal: LiveError) -> None:
         """Answer an upgrade whose token is not good with an HTTP status instead."""
         log.info("upgrade refused", peer=self.peer_host, code=refusal.code)
-        status = next((status for kind, status in REFUSAL_STATUSES if isinstance(refusal, kind)), 503)
-        wait_ms = refusal.retry_after_ms
-        headers = [] if wait_ms is None else [(b"Retry-After", b"%d" % -(-wait_ms // 1000))]
-        self._counters.refused["unavailable" if status == 503 else "token"] += 1
-        await request.reject(status, extra_headers=headers, body=f"{refusal.code} {refusal.reason}\n".encode())
+        status, headers, body = response_of(refusal)
+        self._counters.refused["unavailable" if status == UNAVAILABLE else "token"] += 1
+        await request.reject(status, extra_headers=headers, body=body)
         self.close_code = CloseCode.ABNORMAL
 
     def _ended_by_peer(self, code: int) -> None:
@@ -294,59 +325,43 @@ class Connection:
             self._conversation.state = State.CLOSED
             self._leave(ends_session=ends_session(code, by_peer=True))
 
-    def _hello(self) -> None:
-        settings = self._settings
-        hello = Hello(
-            heartbeat_interval=settings.heartbeat_interval_ms,
-            node_id=self._node.node_id,
-            server=f"livechat/{__version__}",
-            resume_window_ms=settings.resume_window_ms,
-            reconnect_window_ms=settings.reconnect_window_ms,
-            limits=HelloLimits(settings.message_bytes, settings.frame_bytes),
-        )
-        self.send(Outgoing(Op.HELLO, hello))
-
     # --- deadlines: one entry in the node's heap, moved only when it would come too late -----------------
 
     def watch_deadline(self) -> None:
         """See to it that a deadline that has come nearer is kept."""
         deadline, _ = self.liveness.deadline()
-        if deadline < self._due_at:
+        if deadline < self._due_at and self.close_code is None:
+            self._unwatch()
             self._due_at = deadline
-            self._node.deadlines.schedule(deadline, self._watch)
+            self._timer = self._node.deadlines.schedule(deadline, self.on_deadline)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._node.deadlines.cancel(self._timer)
+            self._timer = None
 
     def on_deadline(self, now: float) -> float | None:
         """Close if something is overdue; return when to look again."""
-        if self.close_code is not None or now < self._due_at:
-            return None
-        while True:
+        while self.close_code is None:
             deadline, code = self.liveness.deadline()
             if deadline > now:
                 self._due_at = deadline
                 return deadline
             if code is not None:
                 self.close(code)
-                return None
-            self._warn()
+            else:
+                self._warn()
+        return None
 
     def _warn(self) -> None:
         """Tell that the token ends soon."""
         self.liveness.warned()
-        expires_at = None if self.session is None else self.session.expires_at
-        if expires_at is not None:
-            left_ms = max(0, expires_at - self._node.now_ms())
-            warning = Notification("token_expiring", expires_at=expires_at, expires_in_ms=left_ms)
-            self.send(Outgoing(Op.NOTIFICATION, warning))
+        if self.session is not None and self.session.expires_at is not None:
+            self.send(warning(self._node, self.session.expires_at))
 
     def renewed(self, expires_at: int | None) -> None:
         """Note when the session's token ends."""
-        node, token_by, warn_by = self._node, None, None
-        if expires_at is not None:
-            left_s = (expires_at - node.now_ms()) / 1000
-            token_by = node.now() + left_s
-            # Who is warned and renews at once must not be warned again at once, however short tokens live.
-            warn_by = token_by - min(node.auth.warning_s, left_s / 2)
-        self.liveness.identified(token_by, warn_by)
+        self.liveness.identified(*expiry_deadlines(self._node, expires_at))
         self.watch_deadline()
 
     def _on_frames(self) -> None:
@@ -356,38 +371,72 @@ class Connection:
 
     def send(self, packet: Outgoing) -> None:
         """Queue a packet; never waits, never raises. Before the handshake is through it goes nowhere."""
-        if self._is_open:
-            self._counters.packets_out += 1
-            frame = packet.frame(self._codec)
-            if self._packets.is_watched:
-                self._packets.went(packet, frame, self.peer_host, self.session or self._claimed)
-            self._stream.push(frame, mark_of(packet))
+        if self._is_open and not self._follows(packet):
+            self._egress.push(self._frame(packet), packet.tag)
+
+    def reply(self, packet: Outgoing) -> None:
+        """Queue a reply; with those to the requests that have come along, if there are any."""
+        if not self._ingress.has_more:
+            self.send(packet)
+        elif not self._follows(packet):
+            self.send_later(packet)
 
     def send_later(self, packet: Outgoing) -> None:
         """Queue a packet of which there are many."""
         if self._is_open:
-            self._counters.packets_out += 1
-            frame = packet.frame(self._codec)
+            self._catch_up()
+            self._egress.push_later(self._frame(packet), packet.tag)
+
+    def send_batch(self, batch: Batch) -> None:
+        """See `Outlet`: what the session's channels were sent lately, ahead of anything else."""
+        if self._is_open:
+            joined, frames = batch.joined(self._codec)
             if self._packets.is_watched:
-                self._packets.went(packet, frame, self.peer_host, self.session or self._claimed)
-            self._stream.push_later(frame, mark_of(packet))
+                frames = [self._frame(packet) for packet in batch.packets]
+            else:
+                self._counters.packets_out += len(frames)
+            self._egress.push_all(joined, frames, batch.tags)
+
+    def _frame(self, packet: Outgoing) -> bytes:
+        self._counters.packets_out += 1
+        frame = packet.frame(self._codec)
+        if self._packets.is_watched:
+            self._packets.went(packet, frame, self.peer_host, self.session or self._claimed)
+        return frame
+
+    def _follows(self, packet: Outgoing) -> bool:
+        """Have a packet follow what the session's channels were sent, if some of that is yet to go."""
+        if not self._backlog.is_behind or self.session is None:
+            return False
+        if packet.chunk is not None:
+            # Too large to gather, and it may be dropped, which what gathers may not.
+            self._catch_up()
+            return False
+        # Written here, so that whoever made a packet that can't be is the one to hear of it.
+        packet.frame(self._codec)
+        return self._backlog.follow(self.session, packet)
+
+    def _catch_up(self) -> None:
+        """Let what the session's channels were sent go first."""
+        if self._backlog.is_behind and self.session is not None:
+            self._backlog.catch_up(self.session)
 
     # --- what handlers may ask of it; see `Caller` ----------------------------------------------------
 
     @property
     def queued(self) -> tuple[int, int]:
         """What waits for the client: (frames, bytes)."""
-        return self._stream.queued_frames, self._stream.queued_bytes
+        return self._egress.queued_frames, self._egress.queued_bytes
 
     @property
     def is_crowded(self) -> bool:
         """Whether so much waits for the client to read it that nothing should be added that can wait."""
-        return self._stream.is_crowded
+        return self._egress.is_crowded
 
     async def wait_room(self) -> None:
         """Wait until the client has read enough; one that reads nothing for long is a slow consumer."""
         with trio.move_on_after(self._settings.stall_timeout_ms / 1000) as scope:
-            await self._stream.wait_room()
+            await self._egress.wait_room()
         if scope.cancelled_caught:
             self.close(CloseCode.SLOW_CONSUMER)
             await trio.lowlevel.checkpoint()
@@ -405,7 +454,7 @@ class Connection:
         self.session = session
         self._claimed = None
         self._conversation.activated()
-        self._stream.message_bytes_max = self._settings.frame_bytes
+        self._ingress.message_bytes_max = self._settings.frame_bytes
         self.renewed(session.expires_at)
         return True
 
@@ -427,14 +476,24 @@ class Connection:
         self._leave(ends_session=False)
         self.close(CloseCode.TAKEN_OVER)
 
+    def drop_chunks(self, channel_id: ChannelId) -> None:
+        """See `Outlet.drop_chunks`."""
+        self._egress.drop_chunks(channel_id)
+
     def expel(self, code: int, reason: str) -> None:
         """See `Outlet.expel`."""
         self.close(code, reason)
 
     def overflow(self) -> None:
-        """Close the connection as that of a slow consumer."""
+        """Close the connection as that of a slow consumer.
+
+        Soon, not now: whoever sends to it, or is about to take it out of a hub, must find the hubs as they were.
+        """
+        self._start(self._close_slow)
+
+    async def _close_slow(self) -> None:
         self.close(CloseCode.SLOW_CONSUMER)
 
     def cut(self, successor: Outlet | None) -> Sequence[Mark]:
         """See `Outlet.cut`."""
-        return () if successor is self else self._stream.cut()
+        return () if successor is self else self._egress.cut()

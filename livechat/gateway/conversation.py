@@ -9,8 +9,9 @@ leave (`egress`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -27,6 +28,7 @@ from livechat.error import (
     ShuttingDown,
 )
 from livechat.gateway.asked import Asked
+from livechat.gateway.demux import Message
 from livechat.gateway.lanes import Answer, Lanes, Pace
 from livechat.gateway.liveness import Liveness
 from livechat.gateway.rates import RateLimiter, RateLimits
@@ -42,9 +44,9 @@ from livechat.protocol.codec import Packet, decode_untrusted, request_id_of_untr
 from livechat.protocol.events import InvalidSession
 from livechat.protocol.opcodes import CloseCode, Op
 from livechat.protocol.outgoing import Outgoing, error
-from livechat.protocol.requests import Identify, Resume
+from livechat.protocol.requests import Identify, Request, Resume
 from livechat.protocol.session import State, next_state
-from livechat.telemetry.scope import log_fields
+from livechat.telemetry.scope import SHOWN_CHANNEL, log_fields
 
 log = structlog.get_logger("livechat.gateway")
 
@@ -63,10 +65,27 @@ PACES: Final[dict[int, Pace]] = {
     Op.FLOOR_REQUEST: Pace.AFTER,
     Op.FLOOR_RELEASE: Pace.AFTER,
     Op.FLOOR_PING: Pace.AFTER,
+    Op.MEDIA_CHUNK: Pace.AFTER,
 }
 """All other requests go through the store, which keeps their order."""
+HEARTBEATS: Final[frozenset[Message]] = frozenset(
+    (
+        *('{"op":1,"d":null}', '{"op": 1, "d": null}', '{"op":1}', '{"op": 1}', '{"d":null,"op":1}'),
+        *(b"\x82\xa2op\x01\xa1d\xc0", b"\x81\xa2op\x01", b"\x82\xa1d\xc0\xa2op\x01"),
+    )
+)
+"""HEARTBEAT as nearly all clients write it: they need not be parsed."""
+HEARTBEAT_LENGTH_MAX: Final = max(map(len, HEARTBEATS))
+HEARTBEAT_ACK: Final = Outgoing(Op.HEARTBEAT_ACK, None)
+"""The answer to all of them: it is encoded once."""
 _SYNC_LANE: Final = Op.SYNC
 """A replay may take as long as the client reads; it must not hold up what else is asked of its channels."""
+
+
+CHUNK_HEAD_BYTES: Final = 4096
+"""More than a MEDIA_CHUNK takes beside its data: ids and a mime type of four bytes a character, and a trace."""
+CHUNKS_WAITING_MAX: Final = 8
+"""MEDIA_CHUNKs that wait for what was asked before them; then no more are read. They are large."""
 
 
 class Peer(Caller, Protocol):
@@ -80,8 +99,16 @@ class Peer(Caller, Protocol):
         """End the connection; never waits."""
         ...
 
+    def wait_turn(self) -> Awaitable[None]:
+        """Wait until it is this client's turn to have done what coming in costs."""
+        ...
+
     def watch_deadline(self) -> None:
         """See to it that a deadline that has come nearer is kept."""
+        ...
+
+    def reply(self, packet: Outgoing) -> None:
+        """Queue a packet that the client asked for; never waits, never raises."""
         ...
 
 
@@ -91,22 +118,29 @@ class Conversation:
     def __init__(self, node: Node, settings: GatewaySettings, rates: RateLimits, peer: Peer) -> None:
         self._node = node
         self._packets = node.packets
+        self._counters = node.instruments.counters
         self._settings = settings
         self._peer = peer
         self.state = State.CONNECTED
-        self._room = trio.lowlevel.ParkingLot()
-        self._lanes = Lanes(peer.send, self._room.unpark_all)
+        self._room: trio.lowlevel.ParkingLot | None = None
+        """Where it is waited for answers; made by who waits first."""
+        self._lanes = Lanes(peer.reply, self._unpark)
         self._limiter = RateLimiter(rates, node.now())
         self._identity_refusals = 0
-        self._invalid_packets: deque[float] = deque(maxlen=INVALID_PACKETS_MAX)
+        self._invalid_packets: deque[float] | None = None
+        """When the newest of them came; most connections never have one."""
         self._resumes = 0
         """RESUMEs that are being answered; the next one begins before the one before it has quite ended."""
-        self._held: deque[Packet] = deque()
-        """What came while a RESUME was being answered."""
-        self._unanswered: set[Asked] = set()
-        """Requests whose span has not ended; empty where there are no spans."""
+        self._held: deque[Packet] | None = None
+        """What came while a RESUME was being answered; made with the first RESUME."""
+        self._unanswered: set[Asked] | None = None if node.instruments.spans is None else set()
+        """Requests whose span has not ended; None where there are no spans."""
+        self._chunks_waiting = 0
+        """MEDIA_CHUNKs that have not begun."""
         self._shown: Session | None = None
-        """The session that the log lines of our task show."""
+        """The session that the log lines of the task show that takes most messages."""
+        self._is_taking = False
+        """That task is handling a packet: not a callback of the store, whose log lines show other things."""
 
     def activated(self) -> None:
         """Note that a session was attached."""
@@ -115,28 +149,65 @@ class Conversation:
 
     def ended(self) -> None:
         """Note that the connection is over."""
-        for asked in list(self._unanswered):
+        for asked in list(self._unanswered or ()):
             asked.end_span("the connection ended")
 
-    async def take(self, message: str | bytes) -> None:
-        """Take the client's next message; return when the one after it may be read.
+    def take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
+        """Take the client's next message; return what to await, if anything, before the one after it may be taken.
 
         Errors are replies; nothing is raised.
         """
-        self._node.instruments.counters.packets_in += 1
+        self._counters.packets_in += 1
+        if len(message) <= HEARTBEAT_LENGTH_MAX and message in HEARTBEATS and self._may_beat:
+            self._counters.commands[Op.HEARTBEAT].observe(0.0)
+            self._peer.reply(HEARTBEAT_ACK)
+            return None
         if self._peer.session is not self._shown:
             self._show_session()
         packet = self._decode(message)
-        if packet is None:
-            return
-        if not self._resumes:
-            await self._do(packet)
-        elif packet.op == Op.HEARTBEAT:
-            self._handle(packet)
-        else:
-            self._held.append(packet)
-        while len(self._lanes) + len(self._held) >= self._settings.requests_in_flight:
-            await self._room.park()
+        if packet is not None:
+            if packet.op == Op.MEDIA_CHUNK:
+                self._chunks_waiting += 1
+            if not self._resumes:
+                if packet.op == Op.IDENTIFY:
+                    return partial(self._identify_first, packet)
+                self._is_taking = True
+                self._handle(packet)
+                self._is_taking = False
+            elif packet.op == Op.HEARTBEAT:
+                self._handle(packet)
+            else:
+                self._held = self._held or deque()
+                self._held.append(packet)
+        return None if self._has_room else self._wait_room
+
+    @property
+    def _may_beat(self) -> bool:
+        """Whether nobody wants to know more of a HEARTBEAT than that it came."""
+        return not self._packets.is_watched and self._node.instruments.spans is None
+
+    @property
+    def _has_room(self) -> bool:
+        requests = len(self._lanes) + len(self._held or ())
+        return requests < self._settings.requests_in_flight and self._chunks_waiting < CHUNKS_WAITING_MAX
+
+    async def _wait_room(self) -> None:
+        while not self._has_room:
+            await self._park()
+
+    async def _park(self) -> None:
+        if self._room is None:
+            self._room = trio.lowlevel.ParkingLot()
+        await self._room.park()
+
+    def _unpark(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.unpark_all()
+
+    async def _identify_first(self, packet: Packet) -> None:
+        await self._identify(packet)
+        await self._wait_room()
 
     def _show_session(self) -> None:
         """Have the log lines of this task, and of those it starts, say whose connection it is."""
@@ -159,17 +230,20 @@ class Conversation:
         if size * 4 > self._settings.message_bytes and isinstance(message, str):
             size = len(message.encode())
         limit = self._settings.message_bytes
+        if isinstance(message, bytes):
+            limit = max(limit, self._node.streams.settings.data_bytes + CHUNK_HEAD_BYTES)
         try:
-            if size > limit:
-                raise PayloadTooLarge(f"packet: expected at most {limit} bytes, got {size}")
+            _check_size(size, limit)
             packet = decode_untrusted(message)
+            if packet.op != Op.MEDIA_CHUNK:
+                _check_size(size, self._settings.message_bytes)
         except LiveError as refusal:
             if self._packets.is_watched:
                 self._packets.came(None, message, self._peer.peer_host, self._peer.session)
             # Looking for the id parses the message, so in a far too large one nobody looks.
             request_id = request_id_of_untrusted(message) if size <= 2 * limit else None
             reply = error(refusal, None, request_id)
-            self._node.instruments.counters.errors[refusal.code] += 1
+            self._counters.errors[refusal.code] += 1
             self._lanes.enter(None, Pace.STORED, lambda answer: answer(reply))
             if isinstance(refusal, ProtocolError):
                 self._count_invalid()
@@ -183,7 +257,7 @@ class Conversation:
         asked = self._ask(packet)
         if packet.op == Op.HEARTBEAT:
             # It belongs to no channel, and must not wait for a store that takes its time.
-            self._begin(packet, self._peer.session, asked.through(self._send_reply))
+            self._begin(packet, self._peer.session, asked, self._send_reply)
             return
         key: Hashable = None if packet.d is None else packet.d.get("channel_id")
         if packet.op == Op.SYNC:
@@ -192,26 +266,27 @@ class Conversation:
             key = None
         session = self._peer.session
         pace = PACES.get(packet.op, Pace.STORED)
-        self._lanes.enter(key, pace, lambda answer: self._begin(packet, session, asked.through(answer)))
+        self._lanes.enter(key, pace, partial(self._begin, packet, session, asked))
 
-    def _begin(self, packet: Packet, session: Session | None, asked: Asked) -> None:
-        call = self._call(packet, session, asked)
+    def _begin(self, packet: Packet, session: Session | None, asked: Asked, answer: Answer) -> None:
+        if packet.op == Op.MEDIA_CHUNK:
+            self._chunks_waiting -= 1
+        call = self._call(packet, session, asked.through(answer))
         try:
             # First of all, so that what is refused for any other reason is not free to be asked without end.
-            self._limit(packet.op)
+            self._limit(packet)
             next_state(self.state, packet.op)
             request = request_untrusted(packet)
             call.nonce = getattr(request, "nonce", None)
             call.channel_id = getattr(request, "channel_id", None)
             if session is not None:
                 access.check_channels(session.channels, request)
-            with call.scope(asked.current()):
-                if isinstance(request, Resume):
-                    self._resumes += 1
-                    self._node.instruments.counters.reconnects += 1
-                    self._peer.spawn(lambda: self._resume(call, request))
-                else:
-                    HANDLERS[packet.op](call, request)
+            span = asked.current()
+            if self._is_taking and session is self._shown and call.trace is None and span is None:
+                self._run_here(call, request)
+            else:
+                with call.scope(span):
+                    self._run(call, request)
         except ProtocolError as refusal:
             call.fail(refusal)
             self._count_invalid()
@@ -220,6 +295,25 @@ class Conversation:
         except Exception:
             log.exception("handler failed", op=packet.op, **call.log_fields())
             call.fail(InternalError("internal error"))
+
+    def _run_here(self, call: Call, request: Request) -> None:
+        """Run a request in the task that shows its session already: log lines lack nothing but the channel."""
+        if call.channel_id is None:
+            self._run(call, request)
+            return
+        token = SHOWN_CHANNEL.set(call.channel_id)
+        try:
+            self._run(call, request)
+        finally:
+            SHOWN_CHANNEL.reset(token)
+
+    def _run(self, call: Call, request: Request) -> None:
+        if isinstance(request, Resume):
+            self._resumes += 1
+            self._counters.reconnects += 1
+            self._peer.spawn(lambda: self._resume(call, request))
+        else:
+            HANDLERS[call.op](call, request)
 
     def _ask(self, packet: Packet) -> Asked:
         return Asked(self._node.instruments, packet, self._unanswered)
@@ -239,10 +333,15 @@ class Conversation:
 
     def _send_reply(self, reply: Outgoing | None) -> None:
         if reply is not None:
-            self._peer.send(reply)
+            self._peer.reply(reply)
 
-    def _limit(self, op: int) -> None:
-        retry_after_ms = self._limiter.take(op, self._node.now())
+    def _limit(self, packet: Packet) -> None:
+        now = self._node.now()
+        if packet.op == Op.MEDIA_CHUNK:
+            data = None if packet.d is None else packet.d.get("data")
+            retry_after_ms = self._limiter.take_chunk(len(data) if type(data) is bytes else 0, now)
+        else:
+            retry_after_ms = self._limiter.take(packet.op, now)
         if retry_after_ms is None:
             return
         if self._limiter.is_abusive:
@@ -250,6 +349,8 @@ class Conversation:
         raise RateLimited(f"too many requests; try again in {retry_after_ms} ms", retry_after_ms=retry_after_ms)
 
     def _count_invalid(self) -> None:
+        if self._invalid_packets is None:
+            self._invalid_packets = deque(maxlen=INVALID_PACKETS_MAX)
         times = self._invalid_packets
         times.append(self._node.now())
         if len(times) == INVALID_PACKETS_MAX and times[-1] - times[0] <= INVALID_PACKETS_WINDOW_S:
@@ -267,9 +368,10 @@ class Conversation:
         asked = self._ask(packet)
         with self._asked():
             try:
-                self._limit(packet.op)
+                self._limit(packet)
                 request = request_untrusted(packet)
                 assert isinstance(request, Identify)
+                await self._peer.wait_turn()
                 identity = await self.authenticate(request.token, request.user_id)
             except LiveError as refusal:
                 reply = error(refusal, packet.op, packet.id)
@@ -290,7 +392,7 @@ class Conversation:
 
         self._lanes.enter(None, Pace.STORED, begin)
         while is_first and len(self._lanes):
-            await self._room.park()
+            await self._park()
 
     def _open(self, call: Call, identity: Identity, request: Identify) -> None:
         try:
@@ -333,15 +435,16 @@ class Conversation:
             # Where another RESUME is among it, what follows that one is its to do.
             while self._held and self._resumes == 1:
                 await self._do(self._held.popleft())
-                self._room.unpark_all()
+                self._unpark()
         finally:
             self._resumes -= 1
-            self._room.unpark_all()
+            self._unpark()
 
     async def _prove_and_resume(self, call: Call, request: Resume) -> None:
-        failed = self._node.instruments.counters.resumes_failed
+        failed = self._counters.resumes_failed
         try:
             try:
+                await self._peer.wait_turn()
                 identity: Identity | None = await self.authenticate(request.token, None)
             except UserIdMissing:
                 identity = None
@@ -368,3 +471,8 @@ class Conversation:
         identity = await access.prove(self._node, token, user_id, self._peer.peer_host)
         access.check_scope(identity, access.CHAT_SCOPES)
         return identity
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise PayloadTooLarge(f"packet: expected at most {limit} bytes, got {size}")

@@ -1,278 +1,378 @@
-"""Owns one connection's egress queue: the stream beneath trio-websocket, which is the queue itself.
+"""Owns one connection's egress queue: what is sent at once, what waits (`backlog`), and who sends that.
 
-It must not know packets or sessions. Whole frames go in (`push`), from the fan-out as from trio-websocket's own
-handshake, pongs and close; they leave in that order. While the queue is empty a frame is sent at once,
-without a task switch; else one parked writer joins what has gathered. The publisher never waits.
+It must not know packets, sessions or what the client sends (`ingress`). Whole frames go in (`push`), from the
+fan-out as from trio-websocket's own handshake, pongs and close (`stream`). While nothing waits a frame is sent at
+once, without a task switch; else a writer, there only as long as something waits, joins what has gathered. The
+publisher never waits.
 
-    push ──► queue empty? ──► socket            (no switch)
+    push ──► nothing waits? ──► socket                        (no switch)
                   │ no, or the socket is full
                   ▼
-             deque, bytes and frames bounded ──► write_loop ──► socket
+             Backlog, bounded by class ──► write_loop ──► socket
+
+What goes is decided only when the socket has room: until then a newer frame may make another needless, chunks may
+be dropped, and a close frame may go ahead of all but the rest of a frame that has left in part.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
-import attrs
 import trio
 
-from livechat.gateway.head import END_OF_HEAD
+from livechat.gateway.backlog import Backlog
+from livechat.gateway.budget import EgressPool
 from livechat.gateway.transport import Transport
 from livechat.hub.users import Mark
-from livechat.protocol.frames import CLOSE_HEAD, FrameScanner, serialize_close
-from livechat.protocol.opcodes import CloseCode
-from livechat.telemetry.counters import Counters, DropReason
+from livechat.protocol.delivery import StateMark
+from livechat.protocol.frames import CLOSE_HEAD, serialize_close
+from livechat.protocol.outgoing import ChunkMark, Tag
+from livechat.protocol.types import ChannelId
+from livechat.telemetry.counters import DropReason
 
-JOIN_FRAMES_MAX: Final = 64
-JOIN_BYTES_MAX: Final = 262_144
-"""How much the writer joins into one send."""
-CROWDED_SHARE: Final = 0.25
-FRAMES_AT_ONCE: Final = 64
-"""Frames given to trio-websocket before other tasks get their turn: it handles pongs, pings and fragments
-without a checkpoint, and 64 KiB may hold ten thousand of them."""
-FRAGMENTS_MAX: Final = 4096
-"""Frames that one message may come in; empty ones would grow no other count."""
 LINGER_BYTES_MAX: Final = 1 << 20
 """How much a closing connection still reads before it is cut."""
 
 
-@attrs.frozen
-class EgressLimits:
-    """When a client counts as a slow consumer."""
+class EgressOwner(Protocol):
+    """Whose queue it is: the connection."""
 
-    bytes_max: int = 1 << 20
-    """Bytes that wait in one connection's queue."""
-    frames_max: int = 4096
-    """Frames that wait in one connection's queue."""
+    def start_writer(self) -> None:
+        """Run `write_loop` in a task; if none can be run any more, `finish` sends what is left.
+
+        Called as well when the connection has broken: then `write_loop` returns at once.
+        """
+        ...
+
+    def overflow(self) -> None:
+        """Close the connection, whose client has become a slow consumer. Called once."""
+        ...
 
 
-class EgressStream(trio.abc.Stream):
-    """The stream given to trio-websocket.
+class EgressQueue:
+    """What waits for one client, and the way it leaves.
 
     Args:
         transport: the connection.
-        limits: past either, `on_overflow` is called once and the queue takes no more.
-        received: what was read already, and is to be read again.
-        on_frames: called when complete frames have come from the client.
-        on_overflow: called when the client has become a slow consumer.
-        on_violation: called when the client announces a message that is too large or too fragmented.
-        message_bytes_max: the largest message; may be changed later.
-        counters: where bytes and drops are counted.
+        pool: limits, counters and the budget, which it shares with all other queues.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        limits: EgressLimits,
-        *,
-        received: bytes,
-        on_frames: Callable[[], None],
-        on_overflow: Callable[[], None],
-        on_violation: Callable[[CloseCode], None],
-        message_bytes_max: int,
-        counters: Counters | None = None,
-    ) -> None:
-        self._counters = Counters() if counters is None else counters
+    __slots__ = (
+        "_backlog",
+        "_counters",
+        "_has_writer",
+        "_is_shut",
+        "_owner",
+        "_pool",
+        "_room",
+        "_transport",
+        "_unsent",
+        "broken",
+        "chunks_dropped",
+        "close_sent",
+        "held_bytes",
+        "overflowed",
+    )
+
+    def __init__(self, transport: Transport, pool: EgressPool, owner: EgressOwner) -> None:
         self._transport = transport
-        self._limits = limits
-        self._crowded_frames = int(limits.frames_max * CROWDED_SHARE)
-        self._crowded_bytes = int(limits.bytes_max * CROWDED_SHARE)
-        head, end, rest = received.partition(END_OF_HEAD)
-        self._counters.bytes_in += len(received)
-        self._head: bytes | None = head + end
-        self._held = rest
-        """Read from the transport, and not yet given to trio-websocket."""
-        self.message_bytes_max = message_bytes_max
-        self._upgraded = trio.Event()
-        self.handshake = trio.CancelScope()
-        """Cancelled when trio-websocket closes the stream, which before the handshake means that it refused it."""
-        self._on_frames = on_frames
-        self._on_overflow = on_overflow
-        self._on_violation = on_violation
-        self._scanner = FrameScanner()
-        self._queue: deque[bytes] = deque()
-        self._marks: deque[Mark | None] = deque()
-        """What each frame of the queue carries that must be told again if it is not sent."""
-        self._unsent: list[Mark] = []
+        self._pool = pool
+        self._counters = pool.counters
+        self._owner = owner
+        self._backlog: Backlog | None = None
+        """None while nothing waits: most queues, most of the time."""
+        self._unsent: list[Mark] | None = None
         """Of frames that were taken and never sent whole."""
-        self._queued_bytes = 0
-        self._pinned = 0
-        """Frames at the head of the queue that must stay: the first went in part, or the writer has them."""
-        self._writer = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
+        self._room: trio.lowlevel.ParkingLot | None = None
+        self._has_writer = False
+        self._is_shut = False
+        """Nothing is taken any more, for one of the next three."""
         self.close_sent = False
         """A close frame was pushed: nothing may follow it (RFC 6455, section 5.5.1)."""
         self.broken = False
         """The connection failed; there is nobody to write to."""
         self.overflowed = False
+        self.chunks_dropped = 0
+        """Chunks that this client has not got as it reads too slowly."""
+        self.held_bytes = 0
+        """What the budget was told last."""
 
     @property
     def queued_bytes(self) -> int:
         """Bytes that wait."""
-        return self._queued_bytes
+        return 0 if self._backlog is None else self._backlog.waiting_bytes
 
     @property
     def queued_frames(self) -> int:
         """Frames that wait."""
-        return len(self._queue)
+        return 0 if self._backlog is None else self._backlog.waiting_frames
+
+    @property
+    def droppable_bytes(self) -> int:
+        """Bytes of chunks that wait."""
+        return 0 if self._backlog is None else self._backlog.droppable_bytes
 
     @property
     def is_crowded(self) -> bool:
         """Whether a share of the limits is used up that what can wait should leave to what can't."""
-        return len(self._queue) > self._crowded_frames or self._queued_bytes > self._crowded_bytes
+        backlog = self._backlog
+        return backlog is not None and self._pool.limits.are_neared(backlog.durable_frames, backlog.durable_bytes)
 
     async def wait_room(self) -> None:
         """Wait until it is not crowded."""
         await trio.lowlevel.checkpoint()
         while self.is_crowded:
+            if self._room is None:
+                self._room = trio.lowlevel.ParkingLot()
             await self._room.park()
 
     # --- in ---------------------------------------------------------------------------------------
 
-    def push(self, frame: bytes, mark: Mark | None = None) -> None:
-        """Send a frame now or queue it; never waits, never raises.
+    def push(self, frame: bytes, tag: Tag | None = None) -> None:
+        """Send a data frame now or queue it; never waits, never raises.
 
         Args:
-            mark: what it carries that must be told again if it is not sent; see `cut`.
+            tag: its delivery class, and what it carries that must be told again if it is not sent; see `cut`.
         """
-        if self.close_sent or self.broken or self.overflowed:
-            self._note_unsent(mark, self._why_closed())
+        if self._backlog is not None or self._is_shut:
+            self._push_behind(frame, tag)
             return
-        if frame[0] == CLOSE_HEAD:
-            self.close_sent = True
-        self._put(frame, mark)
+        try:
+            sent = self._transport.send_nowait(frame)
+        except OSError:
+            self.fail()
+            self._note_unsent(tag)
+            return
+        self._counters.bytes_out += sent
+        if sent == len(frame):
+            if self._transport.unsent_bytes:
+                self._settle()
+        elif sent:
+            self._begin(frame[sent:], tag)
+        else:
+            self._backlog = Backlog()
+            self._append(frame, tag)
 
-    def push_later(self, frame: bytes, mark: Mark | None = None) -> None:
+    def push_all(self, joined: bytes, frames: Sequence[bytes], tags: Sequence[Tag | None]) -> None:
+        """Send several data frames now, in one piece, or queue them; never waits, never raises.
+
+        Args:
+            joined: all of `frames`, one after another; made once for all who get them.
+            tags: of each frame; see `push`.
+        """
+        if self._backlog is not None or self._is_shut:
+            for frame, tag in zip(frames, tags, strict=True):
+                self.push(frame, tag)
+            return
+        try:
+            sent = self._transport.send_nowait(joined)
+        except OSError:
+            self.fail()
+            for tag in tags:
+                self._note_unsent(tag)
+            return
+        self._counters.bytes_out += sent
+        if sent == len(joined):
+            if self._transport.unsent_bytes:
+                self._settle()
+            return
+        # Each on its own again: what has not begun to leave may yet be superseded or cut.
+        for frame, tag in zip(frames, tags, strict=True):
+            if sent >= len(frame):
+                sent -= len(frame)
+            elif sent:
+                self._begin(frame[sent:], tag)
+                sent = 0
+            elif self._backlog is None and not self._is_shut:
+                self._backlog = Backlog()
+                self._append(frame, tag)
+            else:
+                self._push_behind(frame, tag)
+
+    def push_later(self, frame: bytes, tag: Tag | None = None) -> None:
         """Queue a frame for the writer, which joins it with what follows: many small ones cost few sends."""
-        if self._queue or self.close_sent or self.broken or self.overflowed:
-            self.push(frame, mark)
+        if self._backlog is not None or self._is_shut:
+            self._push_behind(frame, tag)
         else:
-            self._append(frame, mark)
+            self._backlog = Backlog()
+            self._append(frame, tag)
 
-    def _why_closed(self) -> DropReason:
-        if self.overflowed:
-            return "slow_consumer"
-        return "connection_lost" if self.broken else "connection_closed"
-
-    def _note_unsent(self, mark: Mark | None, reason: DropReason) -> None:
-        if mark is None:
-            self._counters.drops["transient", reason] += 1
-        else:
-            self._counters.drops["durable", reason] += 1
-            self._unsent.append(mark)
-
-    def cut(self) -> list[Mark]:
-        """Send no more frames that have a mark; return the marks of all that were never sent whole."""
-        if any(self._marks):
-            self.abort()
-        return self._unsent
+    def push_control(self, data: bytes) -> None:
+        """Send or queue trio-websocket's handshake, a pong or a close; never waits, never raises."""
+        if data[0] != CLOSE_HEAD:
+            self.push(data)
+        elif not self._is_shut:
+            self._put_close(data)
 
     def push_close(self, code: int, reason: str, *, drop_queue: bool = False) -> None:
         """Queue the close frame; with `drop_queue` ahead of everything that has not begun to leave."""
         if self.close_sent or self.broken:
             return
-        if drop_queue:
-            dropped: list[Mark | None] = []
-            while len(self._queue) > self._pinned:
-                self._queued_bytes -= len(self._queue.pop())
-                dropped.append(self._marks.pop())
-            for mark in reversed(dropped):
-                self._note_unsent(mark, self._why_closed())
+        if drop_queue and self._backlog is not None:
+            self._drop_line(self._backlog)
+        self._put_close(serialize_close(code, reason))
+
+    def _put_close(self, frame: bytes) -> None:
+        if self._backlog is not None:
+            # They would come after it.
+            self._counters.drops["droppable", self._why_shut()] += self._backlog.drop_chunks()
+            if self._backlog.is_empty:
+                self._backlog = None
+        # Before it is pushed, as it must not count as an overflow; and it goes to a slow consumer as well.
         self.close_sent = True
-        self._put(serialize_close(code, reason), None)
+        self._is_shut = False
+        self.push(frame)
+        self._is_shut = True
+        if not self.broken:
+            self._settle()
 
-    def _put(self, frame: bytes, mark: Mark | None) -> None:
-        if not self._queue:
-            try:
-                sent = self._transport.send_nowait(frame)
-            except OSError:
-                self.broken = True
-                self._note_unsent(mark, "connection_lost")
-                self._writer.unpark_all()
-                return
-            self._counters.bytes_out += sent
-            if sent == len(frame):
-                if self._transport.has_unsent:
-                    self._writer.unpark_all()
-                return
-            if sent:
-                frame = frame[sent:]
-                self._pinned = 1
-            self._append(frame, mark)
+    def _push_behind(self, frame: bytes, tag: Tag | None) -> None:
+        """Queue a frame where others wait, or refuse it."""
+        if self._is_shut:
+            self._note_unsent(tag)
             return
-        self._append(frame, mark)
-        if len(self._queue) > self._limits.frames_max or self._queued_bytes > self._limits.bytes_max:
-            self._overflow()
+        assert self._backlog is not None
+        # If nothing waits, it is there for streams with a gap alone.
+        self._append(frame, tag, may_go=self._backlog.is_empty)
 
-    def _append(self, frame: bytes, mark: Mark | None) -> None:
-        self._queue.append(frame)
-        self._marks.append(mark)
-        self._queued_bytes += len(frame)
-        self._writer.unpark_all()
+    def _begin(self, rest: bytes, tag: Tag | None) -> None:
+        self._backlog = Backlog()
+        self._backlog.begin(rest, tag)
+        self._settle()
+
+    def _append(self, frame: bytes, tag: Tag | None, *, may_go: bool = False) -> None:
+        backlog, limits = self._backlog, self._pool.limits
+        assert backlog is not None
+        if type(tag) is ChunkMark:
+            dropped = backlog.append_chunk(
+                frame, tag, bytes_max=limits.chunk_bytes_max, frames_max=limits.chunk_frames_max
+            )
+            if dropped:
+                self._note_dropped(dropped)
+        elif backlog.append(frame, tag):
+            self._counters.superseded += 1
+        if may_go and not self._send_waiting():
+            return
+        if limits.are_passed(backlog.durable_frames, backlog.durable_bytes):
+            self._overflow()
+        self._settle()
 
     def _overflow(self) -> None:
         if not self.overflowed and not self.close_sent:
-            self.overflowed = True
-            self._on_overflow()
+            self.overflowed = self._is_shut = True
+            self._owner.overflow()
+
+    def _settle(self) -> None:
+        """Tell the budget what is held by now, and see to it that somebody sends it. Comes last: it may evict."""
+        backlog = self._backlog
+        if backlog is not None and backlog.is_over:
+            backlog = self._backlog = None
+        before = self.held_bytes
+        self.held_bytes = now = self._transport.unsent_bytes + (0 if backlog is None else backlog.waiting_bytes)
+        if now and not self._has_writer:
+            self._start_writer()
+        if now != before:
+            self._pool.budget.note(self, before, now)
+
+    def _start_writer(self) -> None:
+        if not self._has_writer:
+            self._has_writer = True
+            self._owner.start_writer()
+
+    # --- what is not sent -------------------------------------------------------------------------
+
+    def _why_shut(self) -> DropReason:
+        if self.overflowed:
+            return "slow_consumer"
+        return "connection_lost" if self.broken else "connection_closed"
+
+    def _note_unsent(self, tag: Tag | None) -> None:
+        """Count a frame that will never be sent whole, and keep what must be told again."""
+        reason = self._why_shut()
+        if isinstance(tag, ChunkMark):
+            self._counters.drops["droppable", reason] += 1
+        elif tag is None or isinstance(tag, StateMark):
+            self._counters.drops["transient", reason] += 1
+        else:
+            self._counters.drops["durable", reason] += 1
+            if self._unsent is None:
+                self._unsent = []
+            self._unsent.append(tag)
+
+    def _note_dropped(self, chunks: int) -> None:
+        self.chunks_dropped += chunks
+        self._counters.drops["droppable", "queue_full"] += chunks
+
+    def _drop_line(self, backlog: Backlog) -> None:
+        for tag in backlog.drop_line():
+            self._note_unsent(tag)
+
+    def cut(self) -> Sequence[Mark]:
+        """Send no more frames that must be told again; return the marks of all that were never sent whole."""
+        if self._backlog is not None and any(is_mark(tag) for tag in self._backlog.tags()):
+            self.abort()
+        return self._unsent or ()
+
+    def drop_chunks(self, channel_id: ChannelId | None = None) -> None:
+        """Drop the chunks that have not begun to leave, or those of one channel."""
+        if self._backlog is not None:
+            self._note_dropped(self._backlog.drop_chunks(channel_id))
+            self._settle()
+
+    def evict(self) -> None:
+        """Close the connection as that of a slow consumer: all queues together hold too much, this one most."""
+        if self.close_sent or self.broken:
+            # What it holds is on its way out already, too slowly.
+            self.abort()
+            return
+        self._overflow()
+        if self._backlog is not None and not self.close_sent:
+            self._drop_line(self._backlog)
+            self._note_dropped(self._backlog.drop_chunks())
+        self._settle()
 
     # --- out --------------------------------------------------------------------------------------
 
     async def write_loop(self) -> None:
-        """Send what is queued, for ever; return when the connection is broken."""
-        while not self.broken:
-            if self._queue:
-                await self._write_some()
-            elif self._transport.has_unsent:
-                # TLS took the last frame whole, the socket did not; there may be no next one to push it on.
-                await self._flush()
-            else:
-                await self._writer.park()
-
-    async def _flush(self) -> None:
+        """Send until nothing waits any more, or the connection is broken."""
         try:
-            await self._transport.flush()
-        except (OSError, trio.ClosedResourceError):
-            self.broken = True
+            while not self.broken and self.held_bytes:
+                await self._write_some()
+        finally:
+            self._has_writer = False
 
     async def _write_some(self) -> None:
-        frames = 0
-        size = 0
-        for frame in self._queue:
-            if frames == JOIN_FRAMES_MAX or (frames and size + len(frame) > JOIN_BYTES_MAX):
-                break
-            frames += 1
-            size += len(frame)
-        queue = self._queue
-        data = queue[0] if frames == 1 else b"".join([queue[i] for i in range(frames)])
-        # Pinned first: while the transport waits, `push_close` must not drop what is being sent.
-        pinned_before, self._pinned = self._pinned, frames
-        sent = 0
         try:
-            sent = await self._transport.send(data)
+            await self._transport.wait_writable()
+            # Only now, and with no wait from here on.
+            if not self._send_waiting():
+                return
         except (OSError, trio.ClosedResourceError):
-            self.broken = True
-        finally:
-            self._pinned = min(pinned_before, 1)
-            self._consume(sent)
-
-    def _consume(self, sent: int) -> None:
-        if not sent:
+            self.fail()
             return
-        self._pinned = 0
-        self._counters.bytes_out += sent
-        self._queued_bytes -= sent
-        queue = self._queue
-        while queue and sent >= len(queue[0]):
-            sent -= len(queue.popleft())
-            self._marks.popleft()
-        if sent:
-            queue[0] = queue[0][sent:]
-            self._pinned = 1
-        if not self.is_crowded:
+        self._settle()
+        if self._room is not None and not self.is_crowded:
             self._room.unpark_all()
+
+    def _send_waiting(self) -> bool:
+        """Send of what waits as much as the socket takes; return False if the connection is broken."""
+        backlog = self._backlog
+        if backlog is None or backlog.is_empty:
+            return True
+        try:
+            sent = self._transport.send_nowait(backlog.join())
+        except OSError:
+            self.fail()
+            return False
+        self._counters.bytes_out += sent
+        backlog.consume(sent)
+        return True
+
+    def fail(self) -> None:
+        """Note that the connection failed: nothing goes out any more."""
+        self.broken = self._is_shut = True
+        self._start_writer()
 
     async def finish(self) -> None:
         """Send what is left and wait for the peer to close; the caller sets the deadline.
@@ -280,77 +380,37 @@ class EgressStream(trio.abc.Stream):
         Closing a socket with unread bytes in it sends a reset, which may take our close frame along; so the
         peer's last bytes are read, up to its own end of stream.
         """
+        self._has_writer = True  # this is it from now on
         try:
-            while self._queue and not self.broken:
+            while self.queued_frames and not self.broken:
                 await self._write_some()
             if self.broken:
                 return
             await self._transport.flush()
+            self._settle()
             self._transport.send_eof()
             left = LINGER_BYTES_MAX
             while left > 0 and (data := await self._transport.receive()):
                 left -= len(data)
         except (OSError, trio.ClosedResourceError):
-            self.broken = True
+            self.fail()
 
     def abort(self) -> None:
         """Close the socket at once and forget the queue."""
-        for mark in self._marks:
-            self._note_unsent(mark, self._why_closed())
-        self._queue.clear()
-        self._marks.clear()
-        self._queued_bytes = 0
-        self.broken = True
-        self._writer.unpark_all()
+        backlog, self._backlog = self._backlog, None
+        if backlog is not None:
+            for tag in backlog.tags():
+                self._note_unsent(tag)
+            self._counters.drops["droppable", self._why_shut()] += backlog.drop_chunks()
         self._transport.abort()
+        self.broken = self._is_shut = True
+        before, self.held_bytes = self.held_bytes, 0
+        if before:
+            self._pool.budget.note(self, before, 0)
+        if self._room is not None:
+            self._room.unpark_all()
 
-    # --- trio.abc.Stream, for trio-websocket ---------------------------------------------------------
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue trio-websocket's handshake, pong or close: always whole frames, so they keep their order."""
-        await trio.lowlevel.checkpoint()
-        self._upgraded.set()
-        if data:
-            self.push(bytes(data))
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Sending never blocks."""
-        await trio.lowlevel.checkpoint()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return bytes from the client; empty at the end of the stream."""
-        if self._head is not None:
-            await trio.lowlevel.checkpoint()
-            head, self._head = self._head, None
-            return head
-        # wsproto takes no frames before the handshake is answered; some clients send them at once.
-        await self._upgraded.wait()
-        if self._held:
-            await trio.lowlevel.checkpoint()
-        else:
-            try:
-                self._held = await self._transport.receive()
-            except OSError as exc:
-                self.broken = True
-                raise trio.BrokenResourceError("the connection failed") from exc
-            self._counters.bytes_in += len(self._held)
-        return self._take_frames()
-
-    def _take_frames(self) -> bytes:
-        """Take the next few frames, or what has come of one, from what was received."""
-        scanner = self._scanner
-        frames_before = scanner.frames
-        size = scanner.scan(self._held, FRAMES_AT_ONCE)
-        data, self._held = self._held[:size], self._held[size:]
-        if scanner.frames > frames_before:
-            self._on_frames()
-        if scanner.message_bytes > self.message_bytes_max:
-            self._on_violation(CloseCode.MESSAGE_TOO_BIG)
-        elif scanner.fragments > FRAGMENTS_MAX:
-            self._on_violation(CloseCode.PROTOCOL_ABUSE)
-        return data
-
-    async def aclose(self) -> None:
-        """Only end the handshake: the connection still has to flush the queue, and closes by `finish`, `abort`."""
-        self.handshake.cancel()
-        await trio.lowlevel.checkpoint()
+def is_mark(tag: Tag | None) -> bool:
+    """Tell whether a frame of this tag must be told again if it is not sent."""
+    return tag is not None and not isinstance(tag, StateMark | ChunkMark)

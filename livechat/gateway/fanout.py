@@ -14,6 +14,7 @@ from typing import Final
 
 from livechat.cluster.backplane import (
     ChannelNotice,
+    ChunkNotice,
     FloorNotice,
     FocusNotice,
     GlobalNotice,
@@ -21,9 +22,10 @@ from livechat.cluster.backplane import (
     SpeakingNotice,
     UserNotice,
 )
-from livechat.handlers import floor, unread, voice
+from livechat.gateway.flusher import Flusher
+from livechat.handlers import chunks, floor, unread, voice
 from livechat.handlers.node import Node
-from livechat.hub.channels import ChannelFacts
+from livechat.hub.channels import Channel, ChannelFacts
 from livechat.hub.users import Session, SessionState
 from livechat.protocol.catalog import FLOOR_OPS
 from livechat.protocol.events import (
@@ -51,6 +53,7 @@ class FanOut:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._flusher = node.channels.backlog = Flusher(node.channels)
         self.delivered = 0
         """Packets handed to egress queues."""
         self.encoded = 0
@@ -69,8 +72,11 @@ class FanOut:
             recipients = self._node.channels.focused(notice.event.channel_id, origin)
             self._send(recipients, Outgoing(op, notice.event, trace=notice.trace))
         elif isinstance(notice, SpeakingNotice):
-            recipients = self._node.channels.recipients(notice.event.channel_id)
-            self._send(recipients, Outgoing(Op.SPEAKING, notice.event))
+            channel = self._node.channels.get(notice.event.channel_id)
+            if channel is not None:
+                self._send_to_all(channel, Outgoing(Op.SPEAKING, notice.event))
+        elif isinstance(notice, ChunkNotice):
+            self._send(*chunks.relay(self._node, notice))
         elif isinstance(notice, FloorNotice):
             self._floor_event(notice)
         elif isinstance(notice, UserNotice):
@@ -92,6 +98,18 @@ class FanOut:
                 outlet.send(packet)
                 self.delivered += 1
 
+    def _send_to_all(
+        self, channel: Channel, packet: Outgoing, origin: Session | None = None, *, size: int = 0
+    ) -> None:
+        """Send a packet to all subscribers of a channel but one; see `Flusher.send`."""
+        self.encoded += 1
+        self.delivered += len(channel.subscribers) - (origin in channel.subscribers)
+        self._flusher.send(channel, packet, but=origin, size=size)
+
+    async def run(self) -> None:
+        """Hand out what comes several at a time together, for ever; without this all is handed out at once."""
+        await self._flusher.run()
+
     # --- the room tier --------------------------------------------------------------------------------
 
     def _message(self, notice: ChannelNotice, event: Message) -> None:
@@ -102,7 +120,7 @@ class FanOut:
         packet = Outgoing(Op.MESSAGE_EVENT, event, mark=mark, trace=notice.trace)
         # First: a connection that breaks below is parked with what it was handed, less what it has not sent.
         channel.last_seq = event.seq
-        self._send(list(channel.subscribers), packet)
+        self._send_to_all(channel, packet, size=len(event.content))
         for session in channel.unsubscribed:
             # The author's own as well: what the author has said was read by that, and all before it.
             unread.touch(self._node, session, event.channel_id)
@@ -114,7 +132,7 @@ class FanOut:
             self._admit(event, notice.facts)
         # Who leaves, or loses the channel, is told as well: so the recipients are named before the hubs follow.
         origin = self._origin(notice)
-        recipients = node.channels.recipients(event.channel_id, origin)
+        before = node.channels.recipients(event.channel_id, origin)
         concerned = self._concerned(event, origin)
         mark = None if event.seq is None else (event.channel_id, event.seq)
         packet = Outgoing(Op.CHANNEL_EVENT, event, mark=mark, key=_key_of(event), trace=notice.trace)
@@ -131,14 +149,23 @@ class FanOut:
                 node.media.set_rules(event.channel_id, voice.rules_of(node, notice.facts))
             if event.seq is not None:
                 channel.last_seq = event.seq
-        self._send(recipients, packet)
+            self._send_to_all(channel, packet, origin)
+        if event.event in ("leave", "delete"):
+            self._send_to_gone(channel, before, packet)
         if concerned:
             # Without the mark: these sessions follow no sequence of this channel.
             self._send(concerned, Outgoing(Op.CHANNEL_EVENT, event))
-        self._follow_floor(event, origin)
+        self._follow_event(event, origin)
 
-    def _follow_floor(self, event: ChannelEvent, origin: Session | None) -> None:
-        """Tell who has come who has the floor, and all what a leave has made of it, once they know of either."""
+    def _send_to_gone(self, channel: Channel | None, before: list[Session], packet: Outgoing) -> None:
+        """Send an event to those that heard its channel until it happened."""
+        gone = [session for session in before if channel is None or session not in channel.subscribers]
+        if gone:
+            self._send(gone, packet)
+            self.encoded -= channel is not None  # it is the same packet
+
+    def _follow_event(self, event: ChannelEvent, origin: Session | None) -> None:
+        """Tell who has come who has the floor and what streams, and all what a leave has made of the floor."""
         node = self._node
         if event.event == "leave":
             floor.tell_noted(node)
@@ -146,6 +173,7 @@ class FanOut:
             for session in node.users.sessions_of(event.member.user_id):
                 if session is not origin:
                     floor.show(node, session, [event.channel_id])
+                    chunks.show(node, session, [event.channel_id])
 
     def _concerned(self, event: ChannelEvent, origin: Session | None) -> list[Session]:
         """Return who is unsubscribed and yet must learn that a membership or the channel has ended."""
@@ -188,6 +216,7 @@ class FanOut:
         if peer is not None:
             node.media.close(peer)
         floor.left(node, channel_id, user_id)
+        node.streams.end_user(channel_id, user_id)
         node.channels.remove_member(channel_id, user_id)
         for session in node.users.sessions_of(user_id):
             _leave(session, channel_id)
@@ -198,6 +227,7 @@ class FanOut:
         node = self._node
         node.media.close_channel(channel_id)
         node.floors.forget(channel_id)
+        node.streams.end_channel(channel_id)
         channel = node.channels.get(channel_id)
         members: Iterable[UserId] = () if channel is None else channel.members
         for user_id in members:
@@ -215,7 +245,9 @@ class FanOut:
         key = (FLOOR, event.channel_id) if isinstance(event, FloorRevoke) else None
         packet = Outgoing(FLOOR_OPS[type(event)], event, key=key, trace=notice.trace)
         if notice.only is None:
-            self._send(self._node.channels.recipients(event.channel_id, self._origin(notice)), packet)
+            channel = self._node.channels.get(event.channel_id)
+            if channel is not None:
+                self._send_to_all(channel, packet, self._origin(notice))
             return
         session = self._node.users.get(notice.only)
         if session is None:
@@ -285,10 +317,13 @@ def _key_of(event: ChannelEvent) -> Hashable:
 
 def _leave(session: Session, channel_id: ChannelId) -> None:
     """Forget what a session wanted of a channel that its user is no member of any more."""
-    session.joined.discard(channel_id)
-    session.unsubscribed.discard(channel_id)
+    session.joined -= {channel_id}
+    session.unsubscribed -= {channel_id}
     over = (("update", channel_id), (FLOOR, channel_id))
     for key in [key for key in session.missed if isinstance(key, tuple) and key[:2] in over]:
         del session.missed[key]
     if session.focus == channel_id:
         session.focus = None
+    if session.outlet is not None:
+        # They would follow the event that tells it, which goes ahead of them.
+        session.outlet.drop_chunks(channel_id)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from livechat.gateway.budget import Budget
 from livechat.gateway.connection import Connection
 from livechat.handlers.node import Node
 from livechat.telemetry.counters import Gauges
 
 
-def gather(node: Node, connections: Collection[Connection], *, accepted: int, relay: Mapping[str, int]) -> Gauges:
+def gather(
+    node: Node,
+    connections: Collection[Connection],
+    *,
+    budget: Budget,
+    accepted: int,
+    relay: Mapping[str, int],
+) -> Gauges:
     """Look at everything once; a millisecond or so for ten thousand connections.
 
     Args:
+        budget: of all egress queues.
         accepted: TCP connections so far.
         relay: what became of the datagrams.
     """
@@ -26,8 +35,13 @@ def gather(node: Node, connections: Collection[Connection], *, accepted: int, re
         subscriptions=sum(len(channel.subscribers) for channel in node.channels),
         floors_taken=sum(floor.holder is not None for floor in node.floors),
         floor_queue=sum(len(floor.waiting) for floor in node.floors),
+        streams=len(node.streams),
+        stream_bytes=node.streams.kept_bytes,
         egress_frames=sum(frames for frames, _ in waiting),
         egress_frames_max=max((frames for frames, _ in waiting), default=0),
         egress_bytes=sum(size for _, size in waiting),
+        egress_held_bytes=budget.used_bytes,
+        egress_limit_bytes=budget.limit_bytes,
+        egress_evictions=budget.closed,
         relay=relay,
     )

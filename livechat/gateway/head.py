@@ -22,6 +22,22 @@ END_OF_LINES: Final = re.compile(rb"\n\r?\n")
 LOOSE: Final = re.compile(r"^[ \t]|[\x00-\x08\x0a-\x1f\x7f]")
 """What a line of a head may hold to one reader, and another reads two lines in it, or half of one."""
 WEBSOCKET_PATH: Final = "/ws"
+HANDSHAKE_FIELDS: Final = frozenset(
+    (
+        "host",
+        "connection",
+        "upgrade",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-protocol",
+        "content-length",
+        "transfer-encoding",
+    )
+)
+"""Headers that the handshake is made of (RFC 6455, section 4.2.1), and those that tell where a request ends."""
+REQUEST_TARGET: Final = re.compile(r"[\x21-\x7e]+")
+FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+"""A name as it must be (RFC 9110, section 5.1), in lower case."""
 ANY_ORIGIN: Final = "*"
 """Among origins: all of them."""
 
@@ -53,11 +69,15 @@ class RequestHead:
         fields = ",".join(value for key, value in self.headers if key == name).split(",")
         return [value for field in fields if (value := field.strip())]
 
+    def upgrades(self, path: str) -> bool:
+        """Tell whether this asks for a WebSocket at a path: a GET with an upgrade (RFC 6455, section 4.1)."""
+        upgrades = [value.lower() for value in self.values("upgrade")]
+        return self.method == "GET" and self.path == path and "websocket" in upgrades
+
     @property
     def is_websocket(self) -> bool:
-        """Whether this asks for the gateway: GET /ws with an upgrade (RFC 6455, section 4.1)."""
-        upgrades = [value.lower() for value in self.values("upgrade")]
-        return self.method == "GET" and self.path == WEBSOCKET_PATH and "websocket" in upgrades
+        """Whether this asks for the gateway."""
+        return self.upgrades(WEBSOCKET_PATH)
 
     @property
     def upgrade_fault(self) -> str | None:
@@ -79,6 +99,19 @@ class RequestHead:
         if len(self.values("sec-websocket-version")) > 1:
             return "expected one Sec-WebSocket-Version"
         return None
+
+
+def bare_upgrade(head: RequestHead) -> bytes:
+    """Return an upgrade with nothing in it but what the handshake needs.
+
+    A WebSocket library may keep it as long as the connection lasts. What it would have to refuse stays.
+    """
+    target = head.path if REQUEST_TARGET.fullmatch(head.target) else head.target
+    lines = [f"{head.method} {target} {head.version}"]
+    for name, value in head.headers:
+        if name in HANDSHAKE_FIELDS or FIELD_NAME.fullmatch(name) is None:
+            lines.append(f"{name}: {value}")
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
 
 
 @attrs.frozen

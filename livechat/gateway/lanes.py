@@ -36,13 +36,27 @@ class Pace(Enum):
 
 
 class _Place:
-    """One begun request's place in the order of a lane's replies."""
+    """One begun request's place in the order of a lane's replies; it is the `Answer` that the request gets."""
 
-    __slots__ = ("answered", "packet")
+    __slots__ = ("_key", "_lanes", "answered", "lane", "packet")
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: Lanes, key: Hashable, lane: _Lane | None) -> None:
+        self._lanes = lanes
+        self._key = key
+        self.lane = lane
+        """None while it is the only one, and has not returned from its beginning."""
         self.answered = False
         self.packet: Outgoing | None = None
+
+    def __call__(self, packet: Outgoing | None) -> None:
+        if self.answered:
+            return
+        self.answered = True
+        self.packet = packet
+        if self.lane is None:
+            self._lanes.answer_alone(packet)
+        else:
+            self._lanes.answer(self._key, self.lane)
 
 
 class _Lane:
@@ -83,12 +97,15 @@ class Lanes:
         return self._count
 
     def enter(self, key: Hashable, pace: Pace, begin: Begin) -> None:
-        """Let a request in: it begins now, or when those before it in its lane let it."""
+        """Let a request in: it begins now, or when those before it in its lane let it.
+
+        It must not let in another of its lane from within.
+        """
+        self._count += 1
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane()
-        self._count += 1
-        if lane.waiting or not self._may_begin(lane, pace):
+            self._begin_alone(key, pace, begin)
+        elif lane.waiting or not self._may_begin(lane, pace):
             lane.waiting.append((pace, begin))
         else:
             self._begin(key, lane, pace, begin)
@@ -107,17 +124,30 @@ class Lanes:
     def _may_begin(lane: _Lane, pace: Pace) -> bool:
         return not lane.is_closed and (pace is Pace.STORED or not lane.places)
 
+    def _begin_alone(self, key: Hashable, pace: Pace, begin: Begin) -> None:
+        """Begin a request that has no others before it; most are answered at once, and those need no lane."""
+        place = _Place(self, key, None)
+        begin(place)
+        if not place.answered:
+            place.lane = lane = self._lanes[key] = _Lane()
+            lane.places.append(place)
+            lane.is_closed = pace is Pace.ALONE
+
     def _begin(self, key: Hashable, lane: _Lane, pace: Pace, begin: Begin) -> None:
-        place = _Place()
+        place = _Place(self, key, lane)
         lane.places.append(place)
         lane.is_closed = pace is Pace.ALONE
-        begin(lambda packet: self._answer(key, lane, place, packet))
+        begin(place)
 
-    def _answer(self, key: Hashable, lane: _Lane, place: _Place, packet: Outgoing | None) -> None:
-        if place.answered:
-            return
-        place.answered = True
-        place.packet = packet
+    def answer_alone(self, packet: Outgoing | None) -> None:
+        """Send the reply to a request that has no lane; only for its place."""
+        self._count -= 1
+        if packet is not None:
+            self._send(packet)
+        self._on_room()
+
+    def answer(self, key: Hashable, lane: _Lane) -> None:
+        """Send the replies that need wait for no other any more; only for the place that was answered."""
         places = lane.places
         while places and places[0].answered:
             ready = places.popleft().packet

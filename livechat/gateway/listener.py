@@ -17,8 +17,9 @@ import structlog
 import trio
 
 from livechat.error import ConfigError
+from livechat.gateway.entrance import Entrance
 from livechat.gateway.head import END_OF_LINES, HEAD_BYTES_MAX, RequestHead, parse_head_untrusted
-from livechat.gateway.transport import PlainTransport, TlsTransport, Transport
+from livechat.gateway.transport import DEFAULT_OPTIONS, PlainTransport, SocketOptions, TlsTransport, Transport
 from livechat.limits.addresses import Refusal
 from livechat.protocol.types import Address
 from livechat.telemetry.counters import Counters
@@ -27,7 +28,9 @@ log = structlog.get_logger("livechat.listener")
 
 BACKLOG: Final = 4096
 ACCEPT_AT_ONCE: Final = 64
-"""Connections accepted before other tasks get their turn."""
+"""Connections accepted before the socket is waited for again."""
+ENTRIES_AT_ONCE: Final = 2
+"""Where nobody says otherwise; see `GatewaySettings.entries_at_once`."""
 OVERLOAD_PAUSE_S: Final = 0.1
 OVERLOAD_ERRNOS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 LOG_INTERVAL_S: Final = 60.0
@@ -133,6 +136,8 @@ class Listener:
         head_timeout_s: for the TLS handshake and for the head of the first request, each.
         connections_max: beyond it, connections wait in the kernel's backlog.
         counters: where the connections are counted that came to nothing.
+        entrance: says when one more may be accepted; shared with who serves them further.
+        options: of each connection's socket.
     """
 
     def __init__(
@@ -145,6 +150,8 @@ class Listener:
         connections_max: int,
         doorkeeper: Doorkeeper | None = None,
         counters: Counters | None = None,
+        entrance: Entrance | None = None,
+        options: SocketOptions = DEFAULT_OPTIONS,
     ) -> None:
         self._refused = (Counters() if counters is None else counters).refused
         self._sockets = sockets
@@ -153,6 +160,8 @@ class Listener:
         self._head_timeout_s = head_timeout_s
         self._room = trio.Semaphore(connections_max)
         self._doorkeeper = doorkeeper
+        self._entrance = Entrance(ENTRIES_AT_ONCE) if entrance is None else entrance
+        self._options = options
         self.accepted = 0
         """Connections so far."""
         self.refused = 0
@@ -180,6 +189,7 @@ class Listener:
             await trio.lowlevel.wait_readable(listening)
             for _ in range(ACCEPT_AT_ONCE):
                 await self._room.acquire()
+                await self._entrance.wait_open()
                 try:
                     sock, address = listening.accept()
                 except OSError as exc:
@@ -194,6 +204,7 @@ class Listener:
                         continue
                     raise
                 self.accepted += 1
+                self._entrance.accepted()
                 self._begin(sock, address[0], connections)
 
     def _begin(self, sock: socket.socket, host: str, connections: trio.Nursery) -> None:
@@ -207,7 +218,7 @@ class Listener:
                 sock.close()
                 self._room.release()
                 return
-        connections.start_soon(self._serve, sock, host, refusal)
+        connections.start_soon(self._receive, sock, host, refusal, connections)
 
     def _log(self, event: str, **said: object) -> None:
         """Warn, but not all the time."""
@@ -216,35 +227,64 @@ class Listener:
             self._log_after[event] = now + LOG_INTERVAL_S
             log.warning(event, **said)
 
-    async def _serve(self, sock: socket.socket, host: str, refusal: Refusal | None) -> None:
+    async def _receive(
+        self, sock: socket.socket, host: str, refusal: Refusal | None, connections: trio.Nursery
+    ) -> None:
+        """Open a connection and read the head of its first request; a task of its own serves it then.
+
+        It may be served for days, and would keep alive all that this one holds.
+        """
         transport: Transport | None = None
+        request = b""
         try:
             transport = await self._open(sock)
             if transport is not None:
-                await self._dispatch(transport, refusal)
+                request = await self._request(transport, refusal)
+                if request:
+                    connections.start_soon(self._serve, transport, host, request)
+        except Exception:
+            log.exception("connection failed")
+        finally:
+            if not request:
+                self._end(sock if transport is None else transport, host if refusal is None else None)
+
+    async def _serve(self, transport: Transport, host: str, request: bytes) -> None:
+        try:
+            serving = self._serve_head(transport, parse_head_untrusted(request), request)
+            # A head may hold tokens, and much else that nobody needs while the connection lasts.
+            del request
+            await serving
         except Exception:
             # The outermost boundary of one connection: a bug in serving it must not reach the others.
             log.exception("connection failed")
         finally:
-            if transport is None:
-                sock.close()
-            else:
-                transport.abort()
-            if self._doorkeeper is not None and refusal is None:
-                self._doorkeeper.disconnect(host)
-            self._room.release()
+            self._end(transport, host)
+
+    def _end(self, connection: Transport | socket.socket, host: str | None) -> None:
+        """Close a connection, and let another one in.
+
+        Args:
+            host: by which it was counted; None: it was not.
+        """
+        if isinstance(connection, socket.socket):
+            connection.close()
+        else:
+            connection.abort()
+        if self._doorkeeper is not None and host is not None:
+            self._doorkeeper.disconnect(host)
+        self._room.release()
 
     async def _open(self, sock: socket.socket) -> Transport | None:
         """Do the TLS handshake, if any; None if the peer went away or spoke something else."""
         try:
             if self._tls is None:
-                return PlainTransport(sock)
-            transport = TlsTransport(sock, self._tls())
+                return PlainTransport(sock, self._options)
+            transport = TlsTransport(PlainTransport(sock, self._options), self._tls())
         except OSError:
             return None
         try:
             with trio.fail_after(self._head_timeout_s):
-                await transport.handshake()
+                await transport.handshake(self._entrance.turn)
         except (OSError, trio.TooSlowError):
             self._refused["tls"] += 1
             transport.abort()
@@ -254,31 +294,31 @@ class Listener:
             raise
         return transport
 
-    async def _dispatch(self, transport: Transport, refusal: Refusal | None) -> None:
+    async def _request(self, transport: Transport, refusal: Refusal | None) -> bytes:
+        """Return the head of the first request, and what came with it; empty: there is nothing to serve."""
         head = bytearray()
         try:
             with trio.move_on_after(self._head_timeout_s) as patience:
                 await _read_head(transport, head)
         except OSError:
             self._refused["no_request"] += 1
-            return
+            return b""
         if patience.cancelled_caught:
             self._refused["no_request"] += 1
             if head and self._doorkeeper is not None:
                 await self._doorkeeper.refuse_slow(transport)
-            return
+            return b""
         received = bytes(head)
         if refusal is not None:
             # Only now: a client that has not asked yet would take the answer for a mistake.
             assert self._doorkeeper is not None
             await self._doorkeeper.refuse(transport, refusal)
-            return
+            return b""
         end = END_OF_LINES.search(received)
         if end is not None and end.start() > HEAD_BYTES_MAX:
             # It came in one piece with its end; cut off there, it is refused like any other that is too long.
             received = received[: HEAD_BYTES_MAX + 1]
-        if received:
-            await self._serve_head(transport, parse_head_untrusted(received), received)
+        return received
 
 
 async def _read_head(transport: Transport, received: bytearray) -> None:

@@ -46,6 +46,14 @@ class RateLimits:
     """READ, in the long run; 0: any number."""
     read_burst: int = 500
     """READ, at once after a pause."""
+    chunks_per_s: int = 250
+    """MEDIA_CHUNK, in the long run; 0: any number."""
+    chunks_burst: int = 1000
+    """MEDIA_CHUNK, at once after a pause."""
+    chunk_bytes_per_s: int = 2_097_152
+    """Data of MEDIA_CHUNKs in bytes, in the long run; 0: any number."""
+    chunk_bytes_burst: int = 8_388_608
+    """Data of MEDIA_CHUNKs in bytes, at once after a pause."""
     others_per_s: int = 200
     """All other requests together, in the long run; 0: any number."""
     others_burst: int = 2000
@@ -53,7 +61,8 @@ class RateLimits:
 
 
 _OTHERS: Final = 0
-_CLASSES: Final[dict[int, int]] = {Op.MESSAGE_CREATE: 1, Op.HISTORY: 2, Op.SYNC: 3, Op.READ: 4}
+_CHUNK_BYTES: Final = 6
+_CLASSES: Final[dict[int, int]] = {Op.MESSAGE_CREATE: 1, Op.HISTORY: 2, Op.SYNC: 3, Op.READ: 4, Op.MEDIA_CHUNK: 5}
 """Which bucket an op takes from; all that are not named take from `_OTHERS`."""
 
 _Bucket = tuple[float, float]
@@ -69,6 +78,8 @@ def _buckets(limits: RateLimits) -> tuple[_Bucket | None, ...]:
         (limits.history_per_s, limits.history_burst),
         (limits.sync_per_s, limits.sync_burst),
         (limits.read_per_s, limits.read_burst),
+        (limits.chunks_per_s, limits.chunks_burst),
+        (limits.chunk_bytes_per_s, limits.chunk_bytes_burst),
     )
     return tuple([(1 / per_s, burst / per_s) if per_s else None for per_s, burst in pairs])
 
@@ -105,13 +116,20 @@ class RateLimiter:
         """
         if op == Op.HEARTBEAT:
             return None
-        kind = _CLASSES.get(op, _OTHERS)
+        return self._take(_CLASSES.get(op, _OTHERS), 1, now)
+
+    def take_chunk(self, size: int, now: float) -> int | None:
+        """Take tokens for a MEDIA_CHUNK with so many bytes of data; see `take`."""
+        wait_ms = self.take(Op.MEDIA_CHUNK, now)
+        return self._take(_CHUNK_BYTES, size, now) if wait_ms is None else wait_ms
+
+    def _take(self, kind: int, tokens: int, now: float) -> int | None:
         bucket = self._buckets[kind]
         if bucket is None:
             return None
         token_s, burst_s = bucket
         full_at = self._full_at.get(kind, self._opened_at)
-        full_at = (full_at if full_at > now else now) + token_s
+        full_at = (full_at if full_at > now else now) + token_s * tokens
         too_far_s = full_at - now - burst_s
         if too_far_s > SLACK_S:
             self._refused(now)

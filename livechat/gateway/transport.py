@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+import attrs
 import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
 RECEIVE_BYTES: Final = 65536
+UNSENT_BYTES_MAX: Final = 65536
+"""How much that is not sent yet may wait in the operating system for one peer (TCP_NOTSENT_LOWAT). Who reads is
+not slowed down by it, as bytes on their way do not count; for who reads nothing Linux would keep 4 MB beside our
+own queue, which nobody counts."""
+
+USER_TIMEOUT_MS_MAX: Final = (1 << 31) - 1
+"""What the option's type holds."""
 
 
 class Transport(Protocol):
@@ -27,8 +36,8 @@ class Transport(Protocol):
     is_tls: bool
 
     @property
-    def has_unsent(self) -> bool:
-        """Whether bytes that were taken still wait for room in the socket: somebody has to `flush` them."""
+    def unsent_bytes(self) -> int:
+        """How much was taken and still waits for room in the socket: somebody has to `flush` it."""
         ...
 
     def send_nowait(self, data: bytes) -> int:
@@ -49,6 +58,10 @@ class Transport(Protocol):
         Cancellation:
             Nothing was taken.
         """
+        ...
+
+    async def wait_writable(self) -> None:
+        """Wait until `send_nowait` may take something. Raises as `send`; a checkpoint in any case."""
         ...
 
     async def flush(self) -> None:
@@ -78,15 +91,44 @@ async def send_all(transport: Transport, data: bytes) -> None:
     await transport.flush()
 
 
+@attrs.frozen
+class SocketOptions:
+    """How the socket of each connection is set, where the platform has these options.
+
+    Not by SO_KEEPALIVE: whoever is connected and has nothing unacknowledged is found by its missing heartbeat, and
+    an idle HTTP connection by its deadline, both sooner than by probes.
+    """
+
+    user_timeout_ms: int = 0
+    """It is broken once bytes wait for so long for a peer that takes none; 0: the system's own time."""
+    unsent_bytes_max: int = UNSENT_BYTES_MAX
+
+    def apply(self, sock: socket.socket) -> None:
+        """Set them.
+
+        Raises:
+            OSError: the connection is gone already.
+        """
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.unsent_bytes_max)
+        if self.user_timeout_ms and hasattr(socket, "TCP_USER_TIMEOUT"):
+            timeout_ms = min(self.user_timeout_ms, USER_TIMEOUT_MS_MAX)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+
+
+DEFAULT_OPTIONS: Final = SocketOptions()
+
+
 class PlainTransport:
     """TCP."""
 
     is_tls = False
-    has_unsent = False
+    unsent_bytes = 0
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, options: SocketOptions = DEFAULT_OPTIONS) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        options.apply(sock)
         self._socket = sock
         self.local_host = sock.getsockname()[0]
         self.peer_host = sock.getpeername()[0]
@@ -107,7 +149,7 @@ class PlainTransport:
                 return sent
 
     async def wait_writable(self) -> None:
-        """Wait until the socket takes bytes again."""
+        """See `Transport`."""
         await wait_writable(self._open_socket())
 
     async def flush(self) -> None:
@@ -144,12 +186,12 @@ class PlainTransport:
 
 
 class TlsTransport:
-    """TLS over TCP. Call `handshake` first."""
+    """TLS over another transport. Call `handshake` first."""
 
     is_tls = True
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        self._plain = PlainTransport(sock)
+    def __init__(self, plain: Transport, context: ssl.SSLContext) -> None:
+        self._plain = plain
         self.local_host = self._plain.local_host
         self.peer_host = self._plain.peer_host
         self._incoming = ssl.MemoryBIO()
@@ -160,12 +202,15 @@ class TlsTransport:
         self._is_ended = False
 
     @property
-    def has_unsent(self) -> bool:
+    def unsent_bytes(self) -> int:
         """See `Transport`."""
-        return bool(self._unsent)
+        return len(self._unsent)
 
-    async def handshake(self) -> None:
+    async def handshake(self, before_step: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
         """Do the TLS handshake.
+
+        Args:
+            before_step: awaited before what the peer sent is worked on: that costs a processor a millisecond.
 
         Raises:
             OSError: the peer does not speak TLS as we do (`ssl.SSLError` is one), or went away.
@@ -176,6 +221,7 @@ class TlsTransport:
             except ssl.SSLWantReadError:
                 await self._send_ciphertext()
                 await self._receive_ciphertext()
+                await before_step()
             except ssl.SSLError:
                 # The alert tells the peer what was wrong.
                 self._flush_nowait()
@@ -185,7 +231,11 @@ class TlsTransport:
                 return
 
     def send_nowait(self, data: bytes) -> int:
-        """See `Transport`. Takes all or nothing: at most one write's ciphertext waits."""
+        """See `Transport`. Takes all or nothing: at most one write's ciphertext waits.
+
+        Encrypting here, in the fan-out's own loop, takes 11 µs for a frame and 13 µs for sixteen in one piece, per
+        connection; by waking its writer task it was 20 and 43 µs, and sixteen frames one by one took 108 µs.
+        """
         self._flush_nowait()
         if self._unsent:
             return 0
@@ -201,6 +251,11 @@ class TlsTransport:
             if sent:
                 return sent
             await self._send_ciphertext()
+
+    async def wait_writable(self) -> None:
+        """See `Transport`. With nothing unsent the next write is taken whole."""
+        await trio.lowlevel.checkpoint()
+        await self._send_ciphertext()
 
     async def flush(self) -> None:
         """See `Transport`."""

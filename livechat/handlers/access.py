@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from livechat.error import Forbidden, InvalidToken, RateLimited
-from livechat.handlers import floor, voice
+from livechat.handlers import chunks, floor, voice
 from livechat.handlers.auth import ADMIN_SCOPE, Banned, Identity, UserIdMissing, authenticate
 from livechat.handlers.node import Node
 from livechat.hub.users import Session, SessionState
@@ -148,6 +148,7 @@ def take_token(node: Node, session: Session, identity: Identity) -> None:
     if session.state is SessionState.PARKED:
         session.forget_disallowed()
     floor.forbidden(node, session)
+    chunks.forbidden(node, session)
     for peer in node.media.hub.of_session(session.session_id):
         if not allowed(session.channels, peer.channel_id):
             voice.end(node, peer, "forbidden")

@@ -7,7 +7,7 @@ that the client asked before in the same channel has been answered, so the hubs 
 from __future__ import annotations
 
 from livechat.cluster.backplane import FocusNotice
-from livechat.handlers import floor
+from livechat.handlers import chunks, floor
 from livechat.handlers.call import Call
 from livechat.handlers.membership import own_channel
 from livechat.protocol.events import (
@@ -44,12 +44,15 @@ def focus(call: Call, request: Focus) -> None:
 
 
 def subscribe(call: Call, request: Subscribe) -> None:
-    """Op 26 → ACK Subscribed: this session hears the channel again, and who has its floor, if it has one."""
+    """Op 26 → ACK Subscribed: this session hears the channel again, who has its floor, and its live streams."""
     channel = own_channel(call, Deed.SUBSCRIBE, request.channel_id, lambda: subscribe(call, request))
     if channel is not None:
+        heard = call.session in channel.subscribers
         call.node.channels.subscribe(call.session, request.channel_id)
         call.ack(Subscribed(request.channel_id, channel.last_seq))
         floor.show(call.node, call.session, [request.channel_id], was_away=True)
+        if not heard:
+            chunks.show(call.node, call.session, [request.channel_id])
 
 
 def unsubscribe(call: Call, request: Unsubscribe) -> None:
@@ -57,4 +60,5 @@ def unsubscribe(call: Call, request: Unsubscribe) -> None:
     channel = own_channel(call, Deed.UNSUBSCRIBE, request.channel_id, lambda: unsubscribe(call, request))
     if channel is not None:
         call.node.channels.unsubscribe(call.session, request.channel_id)
+        call.node.streams.ignore(call.session, [request.channel_id])
         call.ack(ChannelRef(request.channel_id))

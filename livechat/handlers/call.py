@@ -9,7 +9,7 @@ give and the events they publish are in that order too: no task has to wake up i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ import structlog
 
 from livechat.error import InternalError, LiveError
 from livechat.handlers.node import Node
-from livechat.hub.users import Mark, Outlet, Session
+from livechat.hub.users import Outlet, Session
 from livechat.protocol import outgoing
 from livechat.protocol.codec import RequestId
 from livechat.protocol.opcodes import Op
@@ -33,23 +33,8 @@ T = TypeVar("T")
 log = structlog.get_logger("livechat.handlers")
 
 
-class Caller(Protocol):
+class Caller(Outlet, Protocol):
     """The connection a request came over, as far as handlers may know it."""
-
-    local_host: str
-    """The address at which the client reached us."""
-    is_confidential: bool
-    """TLS or loopback: fit to carry media keys."""
-
-    @property
-    def peer_host(self) -> str:
-        """See `Outlet.peer_host`."""
-        ...
-
-    @property
-    def queued(self) -> tuple[int, int]:
-        """See `Outlet.queued`."""
-        ...
 
     @property
     def is_crowded(self) -> bool:
@@ -72,28 +57,12 @@ class Caller(Protocol):
         """Note that the connection resumes no session any more; nothing happens if it has done so."""
         ...
 
-    def send(self, packet: Outgoing) -> None:
-        """Queue a packet; never waits, never raises."""
-        ...
-
     def send_later(self, packet: Outgoing) -> None:
         """Queue a packet of which there are many: it may leave a moment later, together with others."""
         ...
 
-    def displace(self) -> None:
-        """Give up the session, and close: another connection resumes it."""
-        ...
-
-    def expel(self, code: int, reason: str) -> None:
-        """See `Outlet.expel`."""
-        ...
-
     def overflow(self) -> None:
         """Close the connection as that of a slow consumer."""
-        ...
-
-    def cut(self, successor: Outlet | None) -> Sequence[Mark]:
-        """See `Outlet.cut`."""
         ...
 
     def spawn(self, work: Callable[[], Awaitable[None]]) -> None:

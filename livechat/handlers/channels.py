@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import AlreadyInChannel, LiveError
-from livechat.handlers import access, floor, lifecycle, rekey, views, voice
+from livechat.handlers import access, chunks, floor, lifecycle, rekey, views, voice
 from livechat.handlers.ask import Asked
 from livechat.handlers.call import Call
 from livechat.handlers.node import Node
@@ -72,12 +72,13 @@ def join(call: Call, request: ChannelJoin) -> None:
         if plan is None and request.channel_id in session.joined:
             raise AlreadyInChannel(f"channel_id: this session is in {request.channel_id}")
         facts = views.facts(joined.channel)
+        heard = request.channel_id in node.channels.channels_of(session)
         node.channels.admit(session.user_id, facts, joined.channel.last_seq)
         node.channels.subscribe(session, request.channel_id)
         replaced = peer = None
         if plan is not None:
             peer, replaced = voice.begin(node, session, plan, voice.rules_of(node, facts))
-        session.joined.add(request.channel_id)
+        session.joined |= {request.channel_id}
         call.ack(
             events.ChannelJoined(
                 channel_id=request.channel_id,
@@ -88,6 +89,8 @@ def join(call: Call, request: ChannelJoin) -> None:
             )
         )
         floor.show(node, session, [request.channel_id])
+        if not heard:
+            chunks.show(node, session, [request.channel_id])
         if replaced is not None:
             cause = "rejoined" if replaced.session_id == session.session_id else "moved"
             voice.publish_end(node, replaced, cause, origin=call.origin)

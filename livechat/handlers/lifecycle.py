@@ -15,7 +15,7 @@ import attrs
 
 from livechat.cluster.backplane import ChannelNotice
 from livechat.error import LiveError, Overloaded
-from livechat.handlers import floor, presence, views, voice
+from livechat.handlers import chunks, floor, presence, views, voice
 from livechat.handlers.node import Node
 from livechat.hub.users import Session, SessionState
 from livechat.protocol.events import Announcement, Member
@@ -58,6 +58,7 @@ def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
     for channel_id, last_seq in heard.items():
         session.miss_from(channel_id, last_seq + 1)
     floor.lost(node, session)
+    chunks.lost(node, session)
     _end_when_window_is_over(node, session)
 
 
@@ -101,6 +102,7 @@ def end_session(node: Node, session: Session, cause: str) -> None:
     node.keeper.note(session)
     is_gone = node.users.end(session) and not node.users.is_arriving(session.user_id)
     floor.lost(node, session)
+    chunks.ended(node, session)
     transient = transient_memberships(node, session.user_id) if is_gone else []
     voices: dict[ChannelId, Ssrc] = {}
     for peer in node.media.hub.of_session(session.session_id):

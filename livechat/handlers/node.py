@@ -29,6 +29,7 @@ from livechat.hub.media import MediaPeerHub
 from livechat.hub.peer import ChannelRules, MediaEvents, MediaPeer
 from livechat.hub.presence import PresenceHub
 from livechat.hub.speakers import SpeakerHub
+from livechat.hub.streams import StreamHub
 from livechat.hub.users import UserHub
 from livechat.limits.addresses import Addresses
 from livechat.limits.settings import AddressLimits
@@ -223,6 +224,7 @@ class Node:
     """By what hosts and ports (`127.0.0.1:8080`) the server knows that it is reached; there may be more."""
     channels: ChannelHub = attrs.field(factory=ChannelHub)
     speakers: SpeakerHub = attrs.field(factory=SpeakerHub)
+    streams: StreamHub = attrs.field(factory=StreamHub)
     floors: FloorHub = attrs.field(factory=FloorHub)
     floor_notices: deque[FloorNotice] = attrs.field(factory=deque)
     """What is yet to be told of floors, in order."""

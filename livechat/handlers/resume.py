@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from livechat.error import LiveError, ShuttingDown
-from livechat.handlers import access, channels, floor, lifecycle, presence, rekey
+from livechat.handlers import access, channels, chunks, floor, lifecycle, presence, rekey
 from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call, Caller
 from livechat.handlers.job_replay import JobReplay
@@ -34,7 +34,7 @@ from livechat.protocol.events import (
     ResumedChannel,
 )
 from livechat.protocol.opcodes import Op
-from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.outgoing import Batch, Outgoing
 from livechat.protocol.patterns import allowed
 from livechat.protocol.requests import Resume
 from livechat.protocol.types import ChannelId
@@ -89,14 +89,24 @@ class Hold:
         return frames + len(self._packets), size
 
     def send(self, packet: Outgoing) -> None:
-        """Keep a packet for later."""
+        """Keep a packet for later; not a media chunk, which nobody wants late."""
+        if packet.chunk is not None:
+            return
         self._packets.append(packet)
         if len(self._packets) > self._packets_max:
             self._caller.overflow()
 
+    def send_batch(self, batch: Batch) -> None:
+        """Keep packets for later."""
+        for packet in batch.packets:
+            self.send(packet)
+
     def displace(self) -> None:
         """Another connection resumes the session."""
         self._caller.displace()
+
+    def drop_chunks(self, channel_id: ChannelId) -> None:
+        """See `Outlet`. While the session is told what it missed nobody sends it chunks."""
 
     def expel(self, code: int, reason: str) -> None:
         """See `Outlet`."""
@@ -349,6 +359,7 @@ async def _finish(call: Call, session: Session, hold: Hold, progress: _Progress)
     finished = trio.Event()
 
     def loaded(states: tuple[MemberState, ...]) -> None:
+        node.channels.backlog.catch_up(session)
         if session.outlet is not hold or not call.caller.activate(session):
             return  # the connection has ended, or another one has taken over
         before, after = hold.sort(progress)
@@ -360,6 +371,7 @@ async def _finish(call: Call, session: Session, hold: Hold, progress: _Progress)
         for packet in after:
             call.caller.send(packet)
         floor.show(node, session, list(node.channels.channels_of(session)), was_away=True)
+        chunks.show(node, session, list(node.channels.channels_of(session)))
         rekey.resumed(node, session)
         node.keeper.note(session)
 

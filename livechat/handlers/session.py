@@ -6,7 +6,7 @@ It must not check tokens (see `auth`) or attach sockets; the connection does.
 from __future__ import annotations
 
 from livechat.error import AlreadyIdentified, LiveError, ShuttingDown
-from livechat.handlers import access, floor, lifecycle, presence, views
+from livechat.handlers import access, chunks, floor, lifecycle, presence, views
 from livechat.handlers.auth import Identity
 from livechat.handlers.call import Call
 from livechat.handlers.job_replay import JobReplay
@@ -55,6 +55,7 @@ def begin(call: Call, identity: Identity, request: Identify) -> None:
         node.channels.attach(session)
         call.reply(Op.READY, _ready(node, session, view))
         floor.show(node, session, list(node.channels.channels_of(session)))
+        chunks.show(node, session, list(node.channels.channels_of(session)))
         if request.jobs:
             session.jobs_due.update(request.jobs)
             call.run(lambda: JobReplay().follow(node, call.caller, session))
@@ -96,4 +97,6 @@ def renew(call: Call, identity: Identity) -> None:
     access.take_token(node, session, identity)
     call.caller.renewed(identity.expires_at)
     call.ack(TokenRenewed(identity.expires_at))
-    floor.show(node, session, [each for each in node.channels.channels_of(session) if each not in heard])
+    news = [each for each in node.channels.channels_of(session) if each not in heard]
+    floor.show(node, session, news)
+    chunks.show(node, session, news)

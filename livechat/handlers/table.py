@@ -8,6 +8,7 @@ from typing import Any, Final
 from livechat.handlers import (
     attention,
     channels,
+    chunks,
     floor,
     history,
     members,
@@ -43,6 +44,7 @@ HANDLERS: Final[dict[int, Handler]] = {
     Op.SUBSCRIBE: attention.subscribe,
     Op.UNSUBSCRIBE: attention.unsubscribe,
     Op.PRESENCE_UPDATE: presence.update,
+    Op.MEDIA_CHUNK: chunks.publish,
     Op.FLOOR_REQUEST: floor.request,
     Op.FLOOR_RELEASE: floor.release,
     Op.FLOOR_PING: floor.ping,

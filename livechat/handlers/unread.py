@@ -48,7 +48,7 @@ def read(call: Call, request: Read) -> None:
 def touch(node: Node, session: Session, channel_id: ChannelId) -> None:
     """Have a session told of a channel it is unsubscribed from: now, or a while after the last time."""
     is_scheduled = bool(session.unread_due)
-    session.unread_due.add(channel_id)
+    session.unread_due |= {channel_id}
     if not is_scheduled:
         due = max(node.now(), session.unread_told_at + UNREAD_INTERVAL_S)
         node.deadlines.schedule(due, partial(_ask, node, session))
@@ -57,14 +57,14 @@ def touch(node: Node, session: Session, channel_id: ChannelId) -> None:
 def _ask(node: Node, session: Session, now: float) -> float | None:
     """Ask the store how much is unread; return when to ask again if it takes no more at present."""
     if session.outlet is None:
-        session.unread_due.clear()
+        session.unread_due = frozenset()
         return None
     operation = ReadStates(session.user_id, tuple(session.unread_due))
     try:
         node.store.submit(operation, partial(_tell, session))
     except LiveError:
         return now + UNREAD_INTERVAL_S
-    session.unread_due.clear()
+    session.unread_due = frozenset()
     session.unread_told_at = now
     return None
 

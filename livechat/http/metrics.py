@@ -132,9 +132,25 @@ def _gateway(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _by_label("livechat_messages", "WebSocket messages (packets).", "direction", packets)
     size = {"in": counters.bytes_in, "out": counters.bytes_out}
     yield _by_label("livechat_bytes", "Bytes over WebSockets.", "direction", size)
+    yield _counter("livechat_chunks", "Media chunks taken from clients.", counters.chunks)
+    yield _counter("livechat_chunk_bytes", "Bytes that those held.", counters.chunk_bytes)
+    yield _gauge("livechat_streams", "Live streams of media chunks.", gauges.streams)
+    yield _gauge("livechat_stream_bytes", "Bytes of init chunks that are kept.", gauges.stream_bytes)
     yield _gauge("livechat_egress_queue_depth", "Frames that wait for clients to read.", gauges.egress_frames)
     yield _gauge("livechat_egress_queue_depth_max", "Frames in the fullest queue.", gauges.egress_frames_max)
     yield _gauge("livechat_egress_queue_bytes", "Bytes that wait for clients to read.", gauges.egress_bytes)
+    yield _gauge(
+        "livechat_egress_held_bytes", "Bytes that wait, TLS included: what is limited.", gauges.egress_held_bytes
+    )
+    yield _gauge(
+        "livechat_egress_limit_bytes", "How many may wait for all clients; 0: any.", gauges.egress_limit_bytes
+    )
+    yield _counter(
+        "livechat_egress_evictions", "Connections closed as too much waited for all.", gauges.egress_evictions
+    )
+    yield _counter(
+        "livechat_egress_superseded", "Packets left out for a newer one of the same.", counters.superseded
+    )
     drops = CounterMetricFamily("livechat_drops", "Packets never sent.", labels=("class", "reason"))
     for (kind, why), number in sorted(counters.drops.items()):
         drops.add_metric((kind, why), number)

@@ -7,11 +7,12 @@ here is a member of, and is told of each change in the order in which the store 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import attrs
 
 from livechat.hub.users import Session
+from livechat.protocol.outgoing import Outgoing
 from livechat.protocol.types import ChannelId, ChannelMode, UserId
 
 Key = TypeVar("Key")
@@ -49,14 +50,65 @@ class Channel:
     """Sessions with a connection whose user is a member, and that hear only unread counts."""
     focused: dict[Session, None] = attrs.field(factory=dict)
     """Sessions with a connection that have this channel on their screen."""
+    gathers: bool = False
+    """Its last events came several at a time, so the next one may wait a moment for those that follow."""
+
+
+class Backlog(Protocol):
+    """What was sent to channels and is yet to be handed to the subscribers' outlets.
+
+    Whoever changes what a session hears, or what it hears through, or sends it something else, lets it catch up
+    first: so nobody can tell that an event was not handed out at once.
+    """
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether anybody is yet to be handed anything; else nobody need catch up."""
+        ...
+
+    def follow(self, session: Session, packet: Outgoing) -> bool:
+        """Hand a session a packet of another kind right after all that; False if it need not wait for anything."""
+        ...
+
+    def catch_up(self, session: Session) -> None:
+        """Hand a session all that was sent to the channels that it hears, and what follows that."""
+        ...
+
+    def entered(self, session: Session, channel: Channel) -> None:
+        """Note that a session has begun to hear a channel: what was sent there before is not for it."""
+        ...
+
+    def ending(self, channel: Channel) -> None:
+        """Hand out all that was sent to a channel: it will be gone, or its last subscriber has left."""
+        ...
+
+
+class NoBacklog:
+    """That of a hub whose events are always handed out at once."""
+
+    is_behind = False
+
+    def follow(self, session: Session, packet: Outgoing) -> bool:
+        """See `Backlog`."""
+        return False
+
+    def catch_up(self, session: Session) -> None:
+        """See `Backlog`."""
+
+    def entered(self, session: Session, channel: Channel) -> None:
+        """See `Backlog`."""
+
+    def ending(self, channel: Channel) -> None:
+        """See `Backlog`."""
 
 
 class ChannelHub:
     """Members and subscribers by channel, and channels by user and by session."""
 
-    __slots__ = ("_by_session", "_by_user", "_channels", "_gone")
+    __slots__ = ("_by_session", "_by_user", "_channels", "_gone", "backlog")
 
     def __init__(self) -> None:
+        self.backlog: Backlog = NoBacklog()
         self._channels: dict[ChannelId, Channel] = {}
         self._by_user: dict[UserId, set[ChannelId]] = {}
         self._by_session: dict[Session, set[ChannelId]] = {}
@@ -107,9 +159,11 @@ class ChannelHub:
         assert session.outlet is not None
         if not session.may_hear(channel_id):
             return
-        channel.subscribers[session] = None
+        if session not in channel.subscribers:
+            channel.subscribers[session] = None
+            self.backlog.entered(session, channel)
         channel.unsubscribed.pop(session, None)
-        session.unsubscribed.discard(channel_id)
+        session.unsubscribed -= {channel_id}
         self._by_session.setdefault(session, set()).add(channel_id)
 
     def unsubscribe(self, session: Session, channel_id: ChannelId) -> None:
@@ -122,9 +176,10 @@ class ChannelHub:
         assert session.outlet is not None
         if not session.may_hear(channel_id):
             return
+        self.backlog.catch_up(session)
         channel.subscribers.pop(session, None)
         channel.unsubscribed[session] = None
-        session.unsubscribed.add(channel_id)
+        session.unsubscribed |= {channel_id}
         _unlink(self._by_session, session, channel_id)
 
     def attach(self, session: Session) -> None:
@@ -139,6 +194,7 @@ class ChannelHub:
 
     def follow_token(self, session: Session) -> None:
         """Let a session hear those of its user's channels that its new token is good for, and no others."""
+        self.backlog.catch_up(session)
         for channel_id in [c for c in self.channels_of(session) if not session.may_hear(c)]:
             del self._channels[channel_id].subscribers[session]
             _unlink(self._by_session, session, channel_id)
@@ -146,7 +202,7 @@ class ChannelHub:
             channel = self._channels.get(channel_id)
             if channel is not None:
                 channel.unsubscribed.pop(session, None)
-            session.unsubscribed.discard(channel_id)
+            session.unsubscribed -= {channel_id}
         if session.focus is not None and not session.may_hear(session.focus):
             self.focus(session, None)
         if session.outlet is not None:
@@ -212,6 +268,7 @@ class ChannelHub:
         heard: dict[ChannelId, int] = {}
         if session.outlet is None:
             return heard
+        self.backlog.catch_up(session)
         for channel_id in self._by_session.pop(session, ()):
             channel = self._channels[channel_id]
             del channel.subscribers[session]
@@ -243,6 +300,7 @@ class ChannelHub:
         if channel is None or user_id not in channel.members:
             return
         for session in [s for s in channel.subscribers if s.user_id == user_id]:
+            self.backlog.catch_up(session)
             del channel.subscribers[session]
             _unlink(self._by_session, session, channel_id)
         for hearers in (channel.unsubscribed, channel.focused):
@@ -254,9 +312,11 @@ class ChannelHub:
 
     def remove_channel(self, channel_id: ChannelId) -> None:
         """Note that a channel was deleted."""
-        channel = self._channels.pop(channel_id, None)
+        channel = self._channels.get(channel_id)
         if channel is None:
             return
+        self.backlog.ending(channel)
+        del self._channels[channel_id]
         for session in channel.subscribers:
             _unlink(self._by_session, session, channel_id)
         for user_id in channel.members:
@@ -267,6 +327,7 @@ class ChannelHub:
             assert not channel.subscribers
             assert not channel.unsubscribed
             assert not channel.focused
+            self.backlog.ending(channel)
             del self._channels[channel.facts.channel_id]
 
 

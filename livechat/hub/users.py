@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from livechat.protocol.outgoing import JobMark, Outgoing
+from livechat.protocol.outgoing import Batch, JobMark, Outgoing
 from livechat.protocol.patterns import ChannelPatterns
 from livechat.protocol.types import ChannelId, JobId, PresenceStatus, SessionId, UserId
 
@@ -74,8 +74,19 @@ class Outlet(Protocol):
         """Queue a packet; never waits, never raises."""
         ...
 
+    def send_batch(self, batch: Batch) -> None:
+        """Queue packets of the channels that the session hears; never waits, never raises.
+
+        Only `livechat.hub.channels.Backlog` calls it: these come after nothing that was sent later.
+        """
+        ...
+
     def displace(self) -> None:
         """Park the session, and close the connection: another one resumes it."""
+        ...
+
+    def drop_chunks(self, channel_id: ChannelId) -> None:
+        """Drop the media chunks of a channel that wait to be sent: its session does not hear it any more."""
         ...
 
     def expel(self, code: int, reason: str) -> None:
@@ -151,13 +162,13 @@ class Session:
     parked_at: float | None = None
     parked_at_ms: int = 0
     """Milliseconds since 1970 when it was parked last."""
-    joined: set[ChannelId] = attrs.field(factory=set, repr=False)
+    joined: frozenset[ChannelId] = attrs.field(default=frozenset(), repr=False)
     """Channels of this session's own successful CHANNEL_JOINs."""
     focus: ChannelId | None = None
     """The channel on its screen."""
-    unsubscribed: set[ChannelId] = attrs.field(factory=set, repr=False)
+    unsubscribed: frozenset[ChannelId] = attrs.field(default=frozenset(), repr=False)
     """Channels of its user that it does not want to hear."""
-    unread_due: set[ChannelId] = attrs.field(factory=set, repr=False)
+    unread_due: frozenset[ChannelId] = attrs.field(default=frozenset(), repr=False)
     """Unsubscribed channels whose unread count is to be told."""
     unread_told_at: float = -inf
     """Monotonic seconds when unread counts were told last."""

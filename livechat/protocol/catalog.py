@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from livechat.protocol import events, jobs, voice_events
+from livechat.protocol import chunks, events, jobs, voice_events
 from livechat.protocol.opcodes import Op
 
 SENT: Final[dict[int, tuple[type[Any], ...]]] = {
@@ -26,6 +26,7 @@ SENT: Final[dict[int, tuple[type[Any], ...]]] = {
     Op.NOTIFICATION: (events.Notification,),
     Op.ANNOUNCEMENT: (events.Announcement,),
     Op.SETTINGS_EVENT: (events.SettingsEvent,),
+    Op.MEDIA_CHUNK_EVENT: (chunks.ChunkEvent,),
     Op.FLOOR_GRANTED: (voice_events.FloorGranted,),
     Op.FLOOR_DENY: (voice_events.FloorDeny,),
     Op.FLOOR_TAKEN: (voice_events.FloorTaken,),
@@ -64,6 +65,7 @@ ACK_DATA: Final[dict[int, type[Any]]] = {
     Op.SUBSCRIBE: events.Subscribed,
     Op.UNSUBSCRIBE: events.ChannelRef,
     Op.PRESENCE_UPDATE: events.PresenceUpdated,
+    Op.MEDIA_CHUNK: chunks.ChunkTaken,
     Op.FLOOR_REQUEST: events.ChannelRef,
     Op.FLOOR_RELEASE: events.ChannelRef,
     Op.FLOOR_PING: events.ChannelRef,

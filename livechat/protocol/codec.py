@@ -8,8 +8,8 @@ The envelope is `{"op": int, "d": object|null, "id"?: string|int, "trace"?: stri
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from json import JSONDecodeError
 from typing import Any, Final, Protocol
 
 import attrs
@@ -18,6 +18,8 @@ from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from livechat.error import ProtocolError, UnknownOpcode
+from livechat.protocol.jsontext import JSON_TEXT, PYTHON_JSON, JsonText, NotJson
+from livechat.protocol.opcodes import Op
 from livechat.protocol.requests import REQUESTS, Request
 from livechat.protocol.strict import explain, make_converter
 from livechat.protocol.types import is_text
@@ -28,10 +30,13 @@ ROUTING_INT_MAX: Final = 2**63
 REASON_LENGTH_MAX: Final = 300
 """Characters of a reason that may quote what the client wrote."""
 
+FREE_NUMBERS: Final = frozenset({Op.CHANNEL_CREATE, Op.SETTINGS_SET, Op.READY, Op.SETTINGS_EVENT, Op.JOB_EVENT})
+"""Ops with a field that takes any number: an integer past 64 bits must be seen as what it is."""
 
-@attrs.frozen
+
+@attrs.define
 class Packet:
-    """An envelope whose `d` is not validated yet."""
+    """An envelope whose `d` is not validated yet. Not frozen, which takes twice as long, for each frame."""
 
     op: int
     d: Mapping[str, Any] | None
@@ -54,14 +59,19 @@ class Codec(Protocol):
         ...
 
 
-class _Json:
+class JsonCodec:
+    """Packets as JSON.
+
+    Args:
+        text: what writes it.
+    """
+
     name = "json"
     subprotocol = "livechat.v1.json"
     binary = False
-    _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
-    def encode(self, packet: Mapping[str, Any]) -> bytes:
-        return self._encode(packet).encode()
+    def __init__(self, text: JsonText) -> None:
+        self.encode: Callable[[Mapping[str, Any]], bytes] = text.dumps
 
 
 class _Msgpack:
@@ -69,12 +79,12 @@ class _Msgpack:
     subprotocol = "livechat.v1.msgpack"
     binary = True
 
-    def encode(self, packet: Mapping[str, Any]) -> bytes:
-        encoded: bytes = msgpack.packb(packet)
-        return encoded
+    def __init__(self) -> None:
+        # It begins anew with each packet; to make one costs more than most packets do.
+        self.encode: Callable[[Mapping[str, Any]], bytes] = msgpack.Packer().pack
 
 
-JSON: Final[Codec] = _Json()
+JSON: Final[Codec] = JsonCodec(JSON_TEXT)
 MSGPACK: Final[Codec] = _Msgpack()
 CODECS: Final[dict[str, Codec]] = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 
@@ -86,14 +96,22 @@ _structure: Final = {cls: _fast.get_structure_hook(cls) for cls in REQUESTS.valu
 # --- from the wire ---------------------------------------------------------------------------------
 
 
-def decode_untrusted(data: str | bytes) -> Packet:
+def decode_untrusted(data: str | bytes, json_text: JsonText = JSON_TEXT) -> Packet:
     """Parse one frame: text is JSON, binary is msgpack.
+
+    Args:
+        json_text: what reads JSON.
 
     Raises:
         ProtocolError: it does not parse, or the envelope does not hold what it must.
     """
     try:
-        value = _loads_json(data) if isinstance(data, str) else msgpack.unpackb(data)
+        if isinstance(data, str):
+            value = json_text.loads(data)
+            if not json_text.is_exact and type(value) is dict and _holds_free_numbers(value.get("op")):
+                value = PYTHON_JSON.loads(data)
+        else:
+            value = msgpack.unpackb(data)
     except RecursionError:
         raise ProtocolError("packet: nested too deeply") from None
     except (ValueError, TypeError, msgpack.UnpackException) as exc:
@@ -102,18 +120,18 @@ def decode_untrusted(data: str | bytes) -> Packet:
     return _envelope_untrusted(value)
 
 
+def _holds_free_numbers(op: object) -> bool:
+    return type(op) is int and op in FREE_NUMBERS
+
+
 def _why(exc: Exception) -> str:
     """Say in the client's terms why its bytes did not parse; some parsers say nothing, or speak to programmers."""
-    if isinstance(exc, json.JSONDecodeError):
+    if isinstance(exc, JSONDecodeError):
         return f"{exc.msg.lower()} at character {exc.pos}"
     if isinstance(exc, UnicodeDecodeError):
         return "text that is not UTF-8"
     text = str(exc)
-    return text[:120] if isinstance(exc, _NotJson) else "malformed, cut short or with a number too large"
-
-
-class _NotJson(ValueError):
-    """What Python's parser takes for JSON and RFC 8259 does not."""
+    return text[:120] if isinstance(exc, NotJson) else "malformed, cut short or with a number too large"
 
 
 def request_untrusted(packet: Packet) -> Request:
@@ -150,14 +168,6 @@ def _sendable(reason: str) -> str:
     return reason[:REASON_LENGTH_MAX].encode(errors="backslashreplace").decode()
 
 
-def _loads_json(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _NotJson(f"{name} is not JSON")
-
-
 def _envelope_untrusted(value: Any) -> Packet:
     if type(value) is not dict:
         raise ProtocolError("packet: expected an object")
@@ -178,7 +188,7 @@ def _envelope_untrusted(value: Any) -> Packet:
 def request_id_of_untrusted(data: str | bytes) -> RequestId | None:
     """Find the `id` to answer a packet that failed to decode, if it has a usable one."""
     try:
-        value = _loads_json(data) if isinstance(data, str) else msgpack.unpackb(data)
+        value = PYTHON_JSON.loads(data) if isinstance(data, str) else msgpack.unpackb(data)
         request_id = value.get("id")
         _check_request_id(request_id)
     except (ValueError, TypeError, AttributeError, RecursionError, ProtocolError, msgpack.UnpackException):

@@ -36,6 +36,8 @@ class HelloLimits:
     """A larger packet gets ERROR 1005."""
     frame_bytes: int
     """A larger WebSocket message closes the connection with 1009."""
+    chunk_bytes: int = attrs.field(default=65_536, metadata={"always": True})
+    """A MEDIA_CHUNK with more data gets ERROR 1005; for these alone `message_bytes` does not count."""
 
 
 @attrs.frozen

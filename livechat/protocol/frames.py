@@ -22,6 +22,9 @@ CLOSE: Final = 0x8
 CLOSE_HEAD: Final = FIN | CLOSE
 CONTROL_PAYLOAD_MAX: Final = 125
 HEAD_BYTES_MAX: Final = 14
+MASK_BYTES: Final = 4
+PAYLOAD_BYTES_END: Final = 1 << 63
+"""From here on a number is no length."""
 
 _HEAD_16: Final = struct.Struct("!BBH")
 _HEAD_64: Final = struct.Struct("!BBQ")
@@ -54,7 +57,7 @@ class FrameScanner:
     a message will take before its bytes have come.
     """
 
-    __slots__ = ("_head", "_payload_left", "fragments", "frames", "message_bytes")
+    __slots__ = ("_close", "_head", "_in_close", "_payload_left", "fragments", "frames", "message_bytes")
 
     def __init__(self) -> None:
         self.frames = 0
@@ -63,9 +66,19 @@ class FrameScanner:
         """What the newest data message has announced so far, over all its fragments."""
         self.fragments = 0
         """In how many frames it came so far."""
+        self._close: bytearray | None = None
+        """The masking key and payload of the first close frame, as far as they have come."""
+        self._in_close = False
         self._head = b""
         """The bytes of a frame header that has not come whole."""
         self._payload_left = 0
+
+    @property
+    def close_payload(self) -> bytes | None:
+        """What the client's first close frame said; None: there was none yet, or none as it must be."""
+        if self._close is None or self._in_close:
+            return None
+        return unmask(bytes(self._close[MASK_BYTES:]), bytes(self._close[:MASK_BYTES]))
 
     def feed(self, data: bytes) -> int:
         """Take the next bytes of the stream; return how many frames they complete."""
@@ -73,30 +86,46 @@ class FrameScanner:
         self.scan(data, len(data) + 1)
         return self.frames - before
 
-    def scan(self, data: bytes, frames_max: int) -> int:
-        """Take the next bytes of the stream, up to the end of so many frames; return how many bytes that were."""
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether what comes next is the first byte of a frame."""
+        return not (self._payload_left or self._head)
+
+    def scan(self, data: bytes, frames_max: int, start: int = 0) -> int:
+        """Take the next bytes of the stream, up to the end of so many frames; return how many bytes that were.
+
+        Args:
+            start: where in the data they begin.
+        """
         until = self.frames + frames_max
-        position = 0
+        position = start
         end = len(data)
         while position < end and self.frames < until:
             if self._payload_left:
                 step = min(self._payload_left, end - position)
                 self._payload_left -= step
+                if self._in_close:
+                    assert self._close is not None
+                    self._close += data[position : position + step]
+                    self._in_close = self._payload_left > 0
                 position += step
                 self.frames += self._payload_left == 0
                 continue
             buffered = len(self._head)
             head = self._head + data[position : position + HEAD_BYTES_MAX - buffered]
-            size = _header_size(head)
+            size = header_size(head)
             if size is None:
                 self._head = head
-                return end
+                return end - start
             self._head = b""
             position += size - buffered
-            self._payload_left = _payload_size(head)
+            self._payload_left = payload_size(head)
             self._note(head[0] & 0x0F, self._payload_left)
+            if head[0] == CLOSE_HEAD and self._close is None and 0x80 <= head[1] <= 0x80 | CONTROL_PAYLOAD_MAX:
+                self._close = bytearray(head[2:size])
+                self._in_close = self._payload_left > 0
             self.frames += self._payload_left == 0
-        return position
+        return position - start
 
     def _note(self, opcode: int, size: int) -> None:
         if opcode >= CLOSE:
@@ -107,7 +136,7 @@ class FrameScanner:
         self.fragments += 1
 
 
-def _header_size(head: bytes) -> int | None:
+def header_size(head: bytes) -> int | None:
     """Return the length of the frame header that `head` begins with, or None if it is cut short."""
     if len(head) < 2:
         return None
@@ -115,10 +144,19 @@ def _header_size(head: bytes) -> int | None:
     return size if len(head) >= size else None
 
 
-def _payload_size(head: bytes) -> int:
+def payload_size(head: bytes) -> int:
+    """Return the length of the payload that follows a whole frame header."""
     short = head[1] & 0x7F
     if short == 126:
         return int.from_bytes(head[2:4], "big")
     if short == 127:
         return int.from_bytes(head[2:10], "big")
     return short
+
+
+def unmask(masked: bytes, key: bytes) -> bytes:
+    """Take a client's mask off, or put it on (RFC 6455, section 5.3)."""
+    size = len(masked)
+    # One XOR of two large integers: Python has no faster way without a C extension.
+    pad = (key * (size // MASK_BYTES + 1))[:size]
+    return (int.from_bytes(masked, "little") ^ int.from_bytes(pad, "little")).to_bytes(size, "little")

@@ -28,7 +28,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import attrs
 
-from livechat.protocol.types import ID_LENGTH_MAX, ChannelId, Frequency, JobId, SessionId, UserId
+from livechat.protocol.types import ID_LENGTH_MAX, ChannelId, Frequency, JobId, SessionId, StreamId, UserId
 from livechat.protocol.validators import Validator
 
 Direction = Literal["in", "out"]
@@ -50,6 +50,7 @@ _SCALARS: Final[dict[Any, Schema]] = {
     ChannelId: ID,
     SessionId: ID,
     JobId: ID,
+    StreamId: ID,
     Any: {},
 }
 

@@ -5,17 +5,19 @@ It must not know connections; the egress queues take the finished frames from it
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import attrs
 
 from livechat.error import LiveError
 from livechat.protocol.codec import MSGPACK, Codec, RequestId, envelope
+from livechat.protocol.deflate import Deflated, deflate_frame
+from livechat.protocol.delivery import StateMark, state_of
 from livechat.protocol.events import Ack, Error
 from livechat.protocol.frames import serialize_frame
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import ChannelId, JobId
+from livechat.protocol.types import ChannelId, JobId, StreamId, UserId
 
 
 @attrs.frozen
@@ -24,6 +26,22 @@ class JobMark:
 
     job_id: JobId
     event_seq: int
+
+
+@attrs.frozen
+class ChunkMark:
+    """Names the stream of a media chunk, by which an egress queue tells what to leave out once it dropped one."""
+
+    stream: tuple[ChannelId, UserId, StreamId]
+    """Channel, publisher and `stream_id`."""
+    is_keyframe: bool
+    """A receiver that lost a chunk may go on with this one."""
+    is_init: bool = False
+    """A receiver needs it, or the one that comes in its place, before it can go on."""
+
+
+EventMark = tuple[ChannelId, int] | JobMark
+"""Names a sequenced event, or an event of a job, by which an egress queue tells that it has not sent it."""
 
 
 class Outgoing:
@@ -39,9 +57,10 @@ class Outgoing:
             key makes it needless.
         trace: the traceparent of the request that it answers or that caused it.
         has_bytes: the payload carries bytes, which JSON can't: everybody gets a binary frame.
+        chunk: given with a media chunk, which may be dropped.
     """
 
-    __slots__ = ("_frames", "has_bytes", "key", "mark", "op", "payload", "request_id", "trace")
+    __slots__ = ("_frames", "_tag", "chunk", "has_bytes", "key", "mark", "op", "payload", "request_id", "trace")
 
     def __init__(
         self,
@@ -49,10 +68,11 @@ class Outgoing:
         payload: Any,
         request_id: RequestId | None = None,
         *,
-        mark: tuple[ChannelId, int] | JobMark | None = None,
+        mark: EventMark | None = None,
         key: Hashable = None,
         trace: str | None = None,
         has_bytes: bool = False,
+        chunk: ChunkMark | None = None,
     ) -> None:
         self.op = op
         self.payload = payload
@@ -61,7 +81,15 @@ class Outgoing:
         self.key = key
         self.trace = trace
         self.has_bytes = has_bytes
+        self.chunk = chunk
+        # By the order of what matters most; looked up here, once for all receivers.
+        self._tag: EventMark | StateMark | ChunkMark | None = chunk or mark or state_of(op, payload)
         self._frames: dict[str, bytes] = {}
+
+    @property
+    def tag(self) -> Tag | None:
+        """What an egress queue knows of the packet: its delivery class. None: durable, but not told again."""
+        return self._tag if self.key is None else self
 
     def frame(self, codec: Codec) -> bytes:
         """Return the WebSocket frame of this packet in `codec`; with bytes in it, in msgpack."""
@@ -69,9 +97,40 @@ class Outgoing:
             codec = MSGPACK
         frame = self._frames.get(codec.name)
         if frame is None:
-            body = codec.encode(envelope(self.op, self.payload, self.request_id, self.trace))
-            frame = self._frames[codec.name] = serialize_frame(body, binary=codec.binary)
+            if isinstance(codec, Deflated):
+                frame = deflate_frame(self.frame(codec.inner))
+            else:
+                body = codec.encode(envelope(self.op, self.payload, self.request_id, self.trace))
+                frame = serialize_frame(body, binary=codec.binary)
+            self._frames[codec.name] = frame
         return frame
+
+
+Tag = EventMark | Outgoing | StateMark | ChunkMark
+"""What an egress queue keeps beside a frame: its delivery class is the tag's type."""
+
+
+class Batch:
+    """Packets that leave together, joined once per codec, whatever the number of receivers.
+
+    Args:
+        packets: at least one, in order.
+    """
+
+    __slots__ = ("_joined", "packets", "tags")
+
+    def __init__(self, packets: Sequence[Outgoing]) -> None:
+        self.packets = packets
+        self.tags: Sequence[Tag | None] = [packet.tag for packet in packets]
+        self._joined: dict[str, tuple[bytes, list[bytes]]] = {}
+
+    def joined(self, codec: Codec) -> tuple[bytes, list[bytes]]:
+        """Return their frames in `codec`: in one piece, and one by one."""
+        joined = self._joined.get(codec.name)
+        if joined is None:
+            frames = [packet.frame(codec) for packet in self.packets]
+            joined = self._joined[codec.name] = (frames[0] if len(frames) == 1 else b"".join(frames), frames)
+        return joined
 
 
 def ack(op: int, data: Any, request_id: RequestId | None) -> Outgoing:

@@ -21,6 +21,7 @@ from livechat.protocol.types import (
     PresenceStatus,
     SessionId,
     Ssrc,
+    StreamId,
     UserId,
 )
 from livechat.protocol.validators import SEQ_MAX, between, json_object, length, seqs
@@ -41,6 +42,7 @@ SETTINGS_BYTES_MAX: Final = 16_384
 SETTINGS_LEVELS_MAX: Final = 32
 """Objects and lists within each other: far below where parsers and serializers of clients and servers give up."""
 STATUS_TEXT_MAX: Final = 128
+MIME_LENGTH_MAX: Final = 127
 PRIORITY_MAX: Final = 2**31 - 1
 CONTENT_LENGTH_PARSED: Final = 65_536
 """Content beyond the configured limit gets 3001, not 1004, so parsing lets more through."""
@@ -203,7 +205,7 @@ class Attachment:
     url: str = attrs.field(validator=length(1, 2048))
     name: str = attrs.field(validator=length(1, 255))
     bytes: int = attrs.field(validator=between(0, 2**53))
-    mime: str = attrs.field(validator=length(1, 127))
+    mime: str = attrs.field(validator=length(1, MIME_LENGTH_MAX))
 
 
 @attrs.frozen
@@ -301,6 +303,23 @@ class PresenceUpdate:
 
 
 @attrs.frozen
+class MediaChunk:
+    """Op 29. A piece of live media for whoever hears the channel now; it takes a binary frame."""
+
+    channel_id: ChannelId
+    stream_id: StreamId
+    """The publisher's own name of the stream, of which there may be several in a channel."""
+    chunk_seq: int = attrs.field(validator=_SEQ)
+    """Rises within a stream; one that does not rise begins the stream anew, and takes `init`."""
+    mime: str = attrs.field(validator=length(1, MIME_LENGTH_MAX))
+    data: bytes = attrs.field(repr=False)
+    keyframe: bool = False
+    """Who has seen nothing of the stream before, or has lost a chunk, can go on from here."""
+    init: bool = False
+    """What a decoder needs first; the last one of a stream is kept for those who join later."""
+
+
+@attrs.frozen
 class FloorRequest:
     """Op 30. Somebody presses the button of a push-to-talk channel."""
 
@@ -381,6 +400,7 @@ Request = (
     | Subscribe
     | Unsubscribe
     | PresenceUpdate
+    | MediaChunk
     | FloorRequest
     | FloorRelease
     | FloorPing
@@ -410,6 +430,7 @@ REQUESTS: Final[dict[int, type[Request]]] = {
     Op.SUBSCRIBE: Subscribe,
     Op.UNSUBSCRIBE: Unsubscribe,
     Op.PRESENCE_UPDATE: PresenceUpdate,
+    Op.MEDIA_CHUNK: MediaChunk,
     Op.FLOOR_REQUEST: FloorRequest,
     Op.FLOOR_RELEASE: FloorRelease,
     Op.FLOOR_PING: FloorPing,

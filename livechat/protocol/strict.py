@@ -22,6 +22,7 @@ from livechat.protocol.types import (
     JobId,
     SessionId,
     Ssrc,
+    StreamId,
     UserId,
     is_text,
 )
@@ -41,7 +42,8 @@ def make_converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook(str, _strict_str)
     converter.register_structure_hook(int, _strict_int)
     converter.register_structure_hook(bool, _strict_bool)
-    for identifier in (UserId, ChannelId, SessionId, JobId):
+    converter.register_structure_hook(bytes, _strict_bytes)
+    for identifier in (UserId, ChannelId, SessionId, JobId, StreamId):
         converter.register_structure_hook(identifier, _strict_id)
     converter.register_structure_hook(Ssrc, _strict_int)
     converter.register_structure_hook(Frequency, _strict_frequency)
@@ -164,6 +166,12 @@ def _strict_int(value: Any, _type: object = int) -> int:
 def _strict_bool(value: Any, _type: object = bool) -> bool:
     if type(value) is not bool:
         raise ValueError("expected true or false")
+    return value
+
+
+def _strict_bytes(value: Any, _type: object = bytes) -> bytes:
+    if type(value) is not bytes:
+        raise ValueError("expected bytes, which take a binary frame with a msgpack packet")
     return value
 
 

@@ -15,6 +15,7 @@ MessageId = NewType("MessageId", str)
 AnnouncementId = NewType("AnnouncementId", str)
 JobId = NewType("JobId", str)
 FileId = NewType("FileId", str)
+StreamId = NewType("StreamId", str)
 Ssrc = NewType("Ssrc", int)
 
 Frequency = NewType("Frequency", str)

@@ -44,6 +44,7 @@ class Deed(Enum):
     UPDATE = auto()
     DELETE = auto()
     MESSAGE = auto()
+    CHUNK = auto()
     HISTORY = auto()
     READ = auto()
     TYPING = auto()
@@ -88,6 +89,7 @@ REFUSALS: Final[dict[Deed, dict[Standing, Refusal]]] = {
     Deed.MESSAGE: _row("    ok    ok    3002   2002   ok    ok     3002  3002   2002"),
     Deed.HISTORY: _row("    ok    ok    2004   2002   ok    ok     2004  2004   2002"),
     Deed.MEMBER_LIST: _row("ok    ok    ok     ok     ok    ok     2004  2004   2002"),
+    Deed.CHUNK: _row(_MEMBERS_ONLY),
     Deed.LEAVE: _row(_MEMBERS_ONLY),
     Deed.READ: _row(_MEMBERS_ONLY),
     Deed.TYPING: _row(_MEMBERS_ONLY),

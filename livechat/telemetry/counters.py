@@ -68,6 +68,10 @@ class Counters:
     """Bytes from WebSocket clients, frame headers included, TLS not."""
     bytes_out: int = 0
     """Bytes to WebSocket clients, likewise."""
+    chunks: int = 0
+    """Media chunks taken from clients, each for a whole channel."""
+    chunk_bytes: int = 0
+    """What those held."""
     sessions_started: int = 0
     """IDENTIFYs that opened a session."""
     reconnects: int = 0
@@ -82,6 +86,8 @@ class Counters:
         factory=lambda: _zeros(product(get_args(DropClass), get_args(DropReason)))
     )
     """Packets that were handed to a connection and never sent."""
+    superseded: int = 0
+    """Packets that were not sent as a newer one of the same state came before they left."""
     closes: Counter[int] = attrs.field(factory=Counter)
     """WebSocket connections that ended, by close code."""
     refused: Counter[Refusal] = attrs.field(factory=lambda: _zeros(get_args(Refusal)))
@@ -113,11 +119,21 @@ class Gauges:
     """Push-to-talk channels whose floor somebody has."""
     floor_queue: int = 0
     """Sessions that wait for a floor, all in all."""
+    streams: int = 0
+    """Live media streams over WebSocket."""
+    stream_bytes: int = 0
+    """Of their `init` chunks, which are kept."""
     egress_frames: int = 0
     """Frames that wait for clients, in all queues together."""
     egress_frames_max: int = 0
     """Frames that wait in the fullest queue."""
     egress_bytes: int = 0
     """Bytes that wait for clients, in all queues together."""
+    egress_held_bytes: int = 0
+    """What counts against the budget of all queues together: those bytes, and what TLS has taken and not sent."""
+    egress_limit_bytes: int = 0
+    """That budget; 0: none."""
+    egress_evictions: int = 0
+    """Connections closed to keep within it."""
     relay: Mapping[str, int] = attrs.field(factory=dict)
     """What became of the datagrams; `livechat.media.counters`."""
