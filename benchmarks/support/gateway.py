@@ -168,8 +168,9 @@ class GatewayClient:
             self.refused.append(f"{packet['d']['code']} {packet['d']['reason']}")
 
 
-def frame(payload: bytes, opcode: int = _TEXT) -> bytes:
-    """Return a client's frame: final, and masked as clients must (RFC 6455 section 5.3)."""
+def frame(payload: bytes, opcode: int = _TEXT, key: bytes | None = None) -> bytes:
+    """Return a client's frame: final, and masked as clients must (RFC 6455 section 5.3), by a random key if none
+    is given."""
     length = len(payload)
     if length < 126:
         head = bytes((_FINAL | opcode, _MASKED | length))
@@ -177,7 +178,7 @@ def frame(payload: bytes, opcode: int = _TEXT) -> bytes:
         head = bytes((_FINAL | opcode, _MASKED | 126)) + length.to_bytes(2, "big")
     else:
         head = bytes((_FINAL | opcode, _MASKED | 127)) + length.to_bytes(8, "big")
-    key = os.urandom(4)
+    key = key or os.urandom(4)
     mask = int.from_bytes((key * (length // 4 + 1))[:length], "big")
     return head + key + (int.from_bytes(payload, "big") ^ mask).to_bytes(length, "big")
 

@@ -34,6 +34,10 @@ class ProgressLine:
         """Show how a trial went."""
         self._show("trial", f"{system} at {legs_per_s / 1000:.0f}k legs/s: {outcome}")
 
+    def tell_text(self, text: str) -> None:
+        """Show what is being done."""
+        self._show(text.partition(":")[0], text)
+
     def _show(self, doing: str, what: str) -> None:
         text = f"{self._prefix}: {what}"
         if self._on_terminal:
