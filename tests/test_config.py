@@ -17,7 +17,7 @@ from livechat.error import ConfigError
 from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.limits import ChatLimits
-from livechat.hub.settings import FloorSettings
+from livechat.hub.settings import ChunkSettings, FloorSettings
 from livechat.jobs.settings import JobSettings
 from livechat.limits.settings import AddressLimits
 from livechat.media.settings import MediaSettings
@@ -240,6 +240,7 @@ GROUPS: dict[str, type[Any]] = {
     "chat": ChatLimits,
     "media": MediaSettings,
     "floor": FloorSettings,
+    "chunks": ChunkSettings,
     "jobs": JobSettings,
     "store": StoreSettings,
 }
@@ -247,7 +248,7 @@ NUMBERS = [
     (group, field.name)
     for group, cls in GROUPS.items()
     for field in attrs.fields(cls)
-    if type(field.default) is int
+    if type(field.default) is int or field.type == "int | None"
 ]
 
 
@@ -258,10 +259,19 @@ def test_the_names_of_what_may_be_zero_are_names_of_settings() -> None:
 @pytest.mark.parametrize(("group", "name"), NUMBERS)
 def test_every_number_has_a_least_value(group: str, name: str) -> None:
     least = 0 if name in MAY_BE_ZERO else 1
-    attrs.evolve(Config(), **{group: GROUPS[group](**{name: least})}).check()
+    # A burst of bytes must hold a chunk.
+    small = attrs.evolve(Config(), chunks=ChunkSettings(data_bytes=1))
+    attrs.evolve(small, **{group: GROUPS[group](**{name: least})}).check()
     with pytest.raises(ConfigError) as caught:
-        attrs.evolve(Config(), **{group: GROUPS[group](**{name: least - 1})}).check()
+        attrs.evolve(small, **{group: GROUPS[group](**{name: least - 1})}).check()
     assert str(caught.value) == f"{group}.{name}: expected at least {least}, got {least - 1}"
+
+
+def test_a_burst_of_bytes_must_hold_a_chunk() -> None:
+    rates = RateLimits(chunk_bytes_burst=9)
+    with pytest.raises(ConfigError, match=r"expected at least chunks.data_bytes, 10, got 9"):
+        Config(rates=rates, chunks=ChunkSettings(data_bytes=10)).check()
+    Config(rates=attrs.evolve(rates, chunk_bytes_per_s=0), chunks=ChunkSettings(data_bytes=10)).check()
 
 
 def test_the_url_of_the_store_is_read_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

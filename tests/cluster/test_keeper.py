@@ -60,7 +60,7 @@ async def test_a_session_is_kept_as_it_begins_is_parked_and_ends(
     assert kept is not None
     assert (kept.user_id, kept.node_id, kept.parked_at_ms, dict(kept.positions)) == (ANN, "node_a", None, {})
     session.is_admin = True
-    session.unsubscribed.add(HALL)
+    session.unsubscribed |= {HALL}
     desk.users.park(session, trio.current_time(), 77)
     session.miss_from(LOBBY, 5)
     desk.keeper.note(session)

@@ -6,11 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from livechat.gateway.egress import (
-    JOIN_BYTES_MAX,
-    JOIN_FRAMES_MAX,
-    LINGER_BYTES_MAX,
-)
+from livechat.gateway.backlog import JOIN_BYTES_MAX, JOIN_FRAMES_MAX
+from livechat.gateway.egress import LINGER_BYTES_MAX
 from livechat.protocol.frames import serialize_close, serialize_frame
 from tests.support.egress import Egress, frame
 from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
@@ -23,51 +20,51 @@ CLOSE = 0x88
 def test_a_frame_is_sent_at_once_while_the_queue_is_empty() -> None:
     egress = Egress(ScriptedTransport())
     for number in range(3):
-        egress.stream.push(frame(number))
+        egress.queue.push(frame(number))
         assert egress.payloads == [b"%d" % n for n in range(number + 1)]
-        assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+        assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (0, 0)
 
 
 def test_what_the_socket_does_not_take_waits_and_is_counted() -> None:
     egress = Egress(ScriptedTransport(5))
-    egress.stream.push(frame(1, 9))
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (1, 12 - 5)
-    egress.stream.push(frame(2, 9))
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (2, 24 - 5)
+    egress.queue.push(frame(1, 9))
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (1, 12 - 5)
+    egress.queue.push(frame(2, 9))
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (2, 24 - 5)
     assert len(egress.transport.sent) == 5
 
 
 def test_nothing_overtakes_what_waits() -> None:
     egress = Egress(ScriptedTransport(0))
-    egress.stream.push(frame(1))
+    egress.queue.push(frame(1))
     egress.transport.open()
-    egress.stream.push(frame(2))
-    assert (bytes(egress.transport.sent), egress.stream.queued_frames) == (b"", 2)
+    egress.queue.push(frame(2))
+    assert (bytes(egress.transport.sent), egress.queue.queued_frames) == (b"", 2)
 
 
 async def test_the_writer_sends_what_waits_as_room_comes(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0))
-    nursery.start_soon(egress.stream.write_loop)
+    egress.write_in(nursery)
     for number in range(100):
-        egress.stream.push(frame(number))
+        egress.queue.push(frame(number))
     await wait_all_tasks_blocked()
     assert egress.transport.sent == b""
     egress.transport.open()
     await wait_all_tasks_blocked()
     assert egress.payloads == [b"%d" % number for number in range(100)]
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
-    egress.stream.push(frame(100))
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (0, 0)
+    egress.queue.push(frame(100))
     assert egress.payloads[-1] == b"100"
 
 
 async def test_frames_that_gathered_leave_joined_within_bounds(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0))
     for number in range(10 * JOIN_FRAMES_MAX):
-        egress.stream.push(frame(number))
+        egress.queue.push(frame(number))
     for number in range(10):
-        egress.stream.push(frame(number, JOIN_BYTES_MAX // 4))
-    egress.stream.push(frame(0, 2 * JOIN_BYTES_MAX))
-    nursery.start_soon(egress.stream.write_loop)
+        egress.queue.push(frame(number, JOIN_BYTES_MAX // 4))
+    egress.queue.push(frame(0, 2 * JOIN_BYTES_MAX))
+    egress.write_in(nursery)
     egress.transport.open()
     await wait_all_tasks_blocked()
     assert len(egress.payloads) == 10 * JOIN_FRAMES_MAX + 11
@@ -93,10 +90,10 @@ async def test_order_is_kept_whatever_the_socket_takes_when(steps: Steps, most: 
     egress = Egress(ScriptedTransport(0, most=most if runs else UNLIMITED))
     pushed = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(egress.stream.write_loop)
+        egress.write_in(nursery)
         for number, (step, size) in enumerate(steps):
             if step == "push":
-                egress.stream.push(frame(number, size))
+                egress.queue.push(frame(number, size))
                 pushed.append(b"%d" % number + b"." * size)
             elif step == "send_all":
                 await egress.stream.send_all(frame(number, size))
@@ -106,7 +103,7 @@ async def test_order_is_kept_whatever_the_socket_takes_when(steps: Steps, most: 
             else:
                 await wait_all_tasks_blocked()
             in_flight = len(b"".join(map(serialized, pushed))) - len(egress.transport.sent)
-            assert egress.stream.queued_bytes == in_flight
+            assert egress.queue.queued_bytes == in_flight
         egress.transport.most = UNLIMITED
         egress.transport.open()
         await wait_all_tasks_blocked()
@@ -131,7 +128,7 @@ async def test_frames_of_many_sources_stay_whole_and_each_source_in_order(autoju
                 await egress.stream.send_all(serialized(pushed.pop()))
                 pushed.append(payload)
             else:
-                egress.stream.push(serialized(payload))
+                egress.queue.push(serialized(payload))
             await trio.sleep(pause)
 
     async def drain() -> None:
@@ -140,7 +137,7 @@ async def test_frames_of_many_sources_stay_whole_and_each_source_in_order(autoju
             await trio.sleep(0.003)
 
     async with trio.open_nursery() as background:
-        background.start_soon(egress.stream.write_loop)
+        egress.write_in(background)
         background.start_soon(drain)
         async with trio.open_nursery() as sources:
             for name, pause in ((1, 0.001), (2, 0.002), (3, 0.0015)):
@@ -163,25 +160,25 @@ def test_past_either_limit_the_owner_is_told_once_and_nothing_more_is_taken(
 ) -> None:
     egress = Egress(ScriptedTransport(0), bytes_max=bytes_max, frames_max=frames_max)
     for number in range(4):
-        egress.stream.push(frame(number, 9))
+        egress.queue.push(frame(number, 9))
     for number in range(4, 100):
-        egress.stream.push(frame(number, 9))
+        egress.queue.push(frame(number, 9))
     assert egress.overflows == 1
-    assert (egress.stream.overflowed, egress.stream.queued_frames) == (True, taken)
+    assert (egress.queue.overflowed, egress.queue.queued_frames) == (True, taken)
 
 
 def test_exactly_at_the_limits_nothing_is_wrong() -> None:
     egress = Egress(ScriptedTransport(0), bytes_max=48, frames_max=4)
     for number in range(4):
-        egress.stream.push(frame(number, 9))
-    assert (egress.overflows, egress.stream.queued_bytes) == (0, 48)
+        egress.queue.push(frame(number, 9))
+    assert (egress.overflows, egress.queue.queued_bytes) == (0, 48)
 
 
 async def test_what_left_no_longer_counts(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0), bytes_max=48, frames_max=4)
-    nursery.start_soon(egress.stream.write_loop)
+    egress.write_in(nursery)
     for number in range(100):
-        egress.stream.push(frame(number, 8))
+        egress.queue.push(frame(number, 8))
         if number % 4 == 3:
             egress.transport.open(50)
             await wait_all_tasks_blocked()
@@ -191,10 +188,10 @@ async def test_what_left_no_longer_counts(nursery: trio.Nursery) -> None:
 async def test_a_slow_consumer_gets_the_close_frame_after_what_had_begun_to_leave(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(5), frames_max=10, closes_on_overflow=True)
     for number in range(50):
-        egress.stream.push(frame(number, 20))
+        egress.queue.push(frame(number, 20))
     assert egress.overflows == 1
     egress.transport.open()
-    nursery.start_soon(egress.stream.write_loop)
+    egress.write_in(nursery)
     await wait_all_tasks_blocked()
     first, last = split_frames(bytes(egress.transport.sent))
     assert first[1] == b"0" + b"." * 20
@@ -234,9 +231,9 @@ async def test_a_close_frame_is_whole_and_last_and_tears_no_other(
     egress = Egress(ScriptedTransport(0, most=most))
     async with trio.open_nursery() as nursery:
         if writes:
-            nursery.start_soon(egress.stream.write_loop)
+            egress.write_in(nursery)
         for number, (size, room) in enumerate(pushes):
-            egress.stream.push(frame(number, size))
+            egress.queue.push(frame(number, size))
             if room is not None:
                 egress.transport.open(room)
                 await wait_all_tasks_blocked()
@@ -245,22 +242,22 @@ async def test_a_close_frame_is_whole_and_last_and_tears_no_other(
             with trio.CancelScope(shield=True):
                 await wait_all_tasks_blocked()
         begun = len(egress.transport.sent)
-        egress.stream.push_close(4003, "drain", drop_queue=drops)
+        egress.queue.push_close(4003, "drain", drop_queue=drops)
         egress.transport.most = UNLIMITED
         if cancelled == "never":
             egress.transport.open()
             await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     for late in (frame(999), serialize_close(1000, "")):
-        egress.stream.push(late)
+        egress.queue.push(frame(998))
         await egress.stream.send_all(late)
-    egress.stream.push_close(4000, "too late", drop_queue=True)
+    egress.queue.push_close(4000, "too late", drop_queue=True)
     egress.transport.open()
     egress.transport.feed(b"")
-    await egress.stream.finish()
+    await egress.queue.finish()
     *data, close = split_frames(bytes(egress.transport.sent))
     assert close == (CLOSE, serialize_close(4003, "drain")[2:])
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (0, 0)
     expected = [b"%d" % number + b"." * size for number, (size, _) in enumerate(pushes)]
     received = [payload for _, payload in data]
     assert received == expected[: len(received)]
@@ -274,28 +271,28 @@ async def test_a_close_frame_is_whole_and_last_and_tears_no_other(
 def test_a_close_with_dropping_goes_ahead_of_all_that_has_not_begun_to_leave() -> None:
     egress = Egress(ScriptedTransport(0))
     for number in range(10):
-        egress.stream.push(frame(number))
+        egress.queue.push(frame(number))
     egress.transport.open()
-    egress.stream.push_close(4001, "slow consumer", drop_queue=True)
+    egress.queue.push_close(4001, "slow consumer", drop_queue=True)
     assert split_frames(bytes(egress.transport.sent)) == [(CLOSE, serialize_close(4001, "slow consumer")[2:])]
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (0, 0)
 
 
 async def test_nothing_follows_the_close_frame_of_trio_websocket() -> None:
     egress = Egress(ScriptedTransport())
     await egress.stream.send_all(serialize_close(1000, ""))
-    assert egress.stream.close_sent
-    egress.stream.push(frame(1))
-    egress.stream.push_close(4000, "")
+    assert egress.queue.close_sent
+    egress.queue.push(frame(1))
+    egress.queue.push_close(4000, "")
     await egress.stream.send_all(frame(2))
     assert egress.payloads == [serialize_close(1000, "")[2:]]
 
 
 def test_a_close_frame_past_the_limits_is_no_overflow() -> None:
     egress = Egress(ScriptedTransport(0), bytes_max=5, frames_max=1)
-    egress.stream.push(frame(1))
-    egress.stream.push_close(4003, "server is shutting down")
-    assert (egress.overflows, egress.stream.queued_frames) == (0, 2)
+    egress.queue.push(frame(1))
+    egress.queue.push_close(4003, "server is shutting down")
+    assert (egress.overflows, egress.queue.queued_frames) == (0, 2)
 
 
 # --- the end -----------------------------------------------------------------------------------------------
@@ -304,11 +301,11 @@ def test_a_close_frame_past_the_limits_is_no_overflow() -> None:
 async def test_finish_sends_what_is_left_then_eof_then_reads_up_to_the_peers_end(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0))
     for number in range(5):
-        egress.stream.push(frame(number))
+        egress.queue.push(frame(number))
     finished = trio.Event()
 
     async def finish() -> None:
-        await egress.stream.finish()
+        await egress.queue.finish()
         finished.set()
 
     nursery.start_soon(finish)
@@ -324,70 +321,65 @@ async def test_finish_sends_what_is_left_then_eof_then_reads_up_to_the_peers_end
     egress.transport.feed(b"")
     await wait_all_tasks_blocked()
     assert finished.is_set()
-    assert not egress.stream.broken
+    assert not egress.queue.broken
 
 
 async def test_finish_does_not_listen_for_ever_to_a_peer_that_goes_on_sending() -> None:
     egress = Egress(ScriptedTransport())
     egress.transport.feed(*[b"x" * 65536] * (LINGER_BYTES_MAX // 65536 + 10))
-    await egress.stream.finish()
+    await egress.queue.finish()
     assert len(egress.transport._incoming) >= 9
 
 
 async def test_finish_ends_when_the_peer_is_gone() -> None:
     egress = Egress(ScriptedTransport(0))
-    egress.stream.push(frame(1))
+    egress.queue.push(frame(1))
     egress.transport.fail()
-    await egress.stream.finish()
-    assert egress.stream.broken
+    await egress.queue.finish()
+    assert egress.queue.broken
 
 
 async def test_finish_ends_when_the_peer_goes_while_it_lingers(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport())
-    nursery.start_soon(egress.stream.finish)
+    nursery.start_soon(egress.queue.finish)
     await wait_all_tasks_blocked()
     egress.transport.fail()
     await wait_all_tasks_blocked()
-    assert egress.stream.broken
+    assert egress.queue.broken
 
 
 async def test_a_broken_connection_ends_the_writer_and_takes_nothing_more(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport())
-    ended = trio.Event()
-
-    async def write() -> None:
-        await egress.stream.write_loop()
-        ended.set()
-
-    nursery.start_soon(write)
-    await wait_all_tasks_blocked()
+    egress.write_in(nursery)
     egress.transport.fail()
-    egress.stream.push(frame(1))
+    egress.queue.push(frame(1))
+    assert egress.writers_started == 1
     await wait_all_tasks_blocked()
-    assert (egress.stream.broken, ended.is_set()) == (True, True)
-    egress.stream.push(frame(2))
-    egress.stream.push_close(4000, "")
-    assert (egress.stream.queued_frames, egress.stream.close_sent) == (0, False)
+    assert egress.queue.broken
+    assert not nursery.child_tasks
+    egress.queue.push(frame(2))
+    egress.queue.push_close(4000, "")
+    assert (egress.queue.queued_frames, egress.queue.close_sent) == (0, False)
 
 
 async def test_a_connection_that_breaks_under_the_writer_ends_it(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0))
-    egress.stream.push(frame(1))
-    nursery.start_soon(egress.stream.write_loop)
+    egress.queue.push(frame(1))
+    egress.write_in(nursery)
     await wait_all_tasks_blocked()
     egress.transport.fail()
     await wait_all_tasks_blocked()
-    assert egress.stream.broken
+    assert egress.queue.broken
     assert not nursery.child_tasks
 
 
 async def test_abort_forgets_the_queue_and_ends_the_writer(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0))
-    egress.stream.push(frame(1))
-    nursery.start_soon(egress.stream.write_loop)
+    egress.queue.push(frame(1))
+    egress.write_in(nursery)
     await wait_all_tasks_blocked()
-    egress.stream.abort()
+    egress.queue.abort()
     await wait_all_tasks_blocked()
     assert not nursery.child_tasks
     assert egress.transport.log == ["abort"]
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (0, 0)

@@ -22,8 +22,8 @@ def drops(egress: Egress) -> dict[tuple[str, str], int]:
 
 def test_what_goes_at_once_is_counted_in_bytes() -> None:
     egress = Egress(ScriptedTransport())
-    egress.stream.push(frame(1), mark(1))
-    egress.stream.push(frame(2))
+    egress.queue.push(frame(1), mark(1))
+    egress.queue.push(frame(2))
     assert egress.counters.bytes_out == len(frame(1)) + len(frame(2))
     assert not drops(egress)
 
@@ -31,25 +31,25 @@ def test_what_goes_at_once_is_counted_in_bytes() -> None:
 def test_a_slow_consumer_costs_what_its_queue_held_and_what_comes_after() -> None:
     egress = Egress(ScriptedTransport(0), frames_max=2, closes_on_overflow=True)
     for seq in range(3):
-        egress.stream.push(frame(seq), mark(seq))
-    egress.stream.push(frame(3))
+        egress.queue.push(frame(seq), mark(seq))
+    egress.queue.push(frame(3))
     assert drops(egress) == {("durable", "slow_consumer"): 3, ("transient", "slow_consumer"): 1}
 
 
 def test_a_connection_that_is_closed_drops_what_comes_after() -> None:
     egress = Egress(ScriptedTransport())
-    egress.stream.push_close(1000, "")
-    egress.stream.push(frame(1), mark(1))
+    egress.queue.push_close(1000, "")
+    egress.queue.push(frame(1), mark(1))
     assert drops(egress) == {("durable", "connection_closed"): 1}
 
 
 def test_a_connection_that_breaks_drops_what_was_queued() -> None:
     transport = ScriptedTransport(0)
     egress = Egress(transport)
-    egress.stream.push(frame(1), mark(1))
-    egress.stream.broken = True
-    egress.stream.push(frame(2))
-    egress.stream.abort()
+    egress.queue.push(frame(1), mark(1))
+    egress.queue.fail()
+    egress.queue.push(frame(2))
+    egress.queue.abort()
     assert drops(egress) == {("durable", "connection_lost"): 1, ("transient", "connection_lost"): 1}
 
 
@@ -71,10 +71,10 @@ def test_every_frame_went_or_is_counted(room: int, frames: list[tuple[int, bool]
     transport = ScriptedTransport(room)
     egress = Egress(transport, frames_max=5 if end == "overflow" else UNLIMITED, closes_on_overflow=True)
     for number, (size, is_marked) in enumerate(frames):
-        egress.stream.push(frame(number, size), mark(number) if is_marked else None)
+        egress.queue.push(frame(number, size), mark(number) if is_marked else None)
     if end == "close":
-        egress.stream.push_close(4505, "", drop_queue=True)
-    egress.stream.abort()
+        egress.queue.push_close(4505, "", drop_queue=True)
+    egress.queue.abort()
     assert egress.counters.bytes_out == len(transport.sent)
     sizes = [len(frame(number, size)) for number, (size, _) in enumerate(frames)]
     whole = sum(sum(sizes[: index + 1]) <= room for index in range(len(sizes)))

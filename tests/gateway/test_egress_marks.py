@@ -23,19 +23,19 @@ def mark(seq: int) -> Mark:
 
 
 def push(egress: Egress, seq: int, size: int = 0) -> None:
-    egress.stream.push(frame(seq, size), mark(seq))
+    egress.queue.push(frame(seq, size), mark(seq))
 
 
 def named(egress: Egress) -> list[int]:
     """Cut; return the seqs of what was not sent, ascending."""
-    return sorted(each[1] for each in egress.stream.cut() if isinstance(each, tuple))
+    return sorted(each[1] for each in egress.queue.cut() if isinstance(each, tuple))
 
 
 def test_what_was_sent_at_once_is_not_named() -> None:
     egress = Egress(ScriptedTransport())
     for seq in range(3):
         push(egress, seq)
-    assert egress.stream.cut() == []
+    assert list(egress.queue.cut()) == []
     assert egress.transport.log == []
 
 
@@ -43,39 +43,39 @@ def test_what_waits_is_named_and_never_sent() -> None:
     egress = Egress(ScriptedTransport(0))
     for seq in range(3):
         push(egress, seq)
-    assert egress.stream.cut() == [mark(0), mark(1), mark(2)]
+    assert egress.queue.cut() == [mark(0), mark(1), mark(2)]
     assert egress.transport.log == ["abort"]
     assert not egress.transport.sent
-    assert (egress.stream.queued_frames, egress.stream.queued_bytes) == (0, 0)
+    assert (egress.queue.queued_frames, egress.queue.queued_bytes) == (0, 0)
 
 
 def test_a_frame_sent_in_part_is_named() -> None:
     egress = Egress(ScriptedTransport(5))
     push(egress, 1, 20)
     push(egress, 2)
-    assert egress.stream.cut() == [mark(1), mark(2)]
+    assert egress.queue.cut() == [mark(1), mark(2)]
 
 
 def test_frames_without_a_mark_are_left_to_be_sent() -> None:
     egress = Egress(ScriptedTransport(0))
-    egress.stream.push(frame(1))
-    assert egress.stream.cut() == []
-    assert (egress.transport.log, egress.stream.queued_frames) == ([], 1)
+    egress.queue.push(frame(1))
+    assert list(egress.queue.cut()) == []
+    assert (egress.transport.log, egress.queue.queued_frames) == ([], 1)
 
 
 def test_what_is_pushed_behind_a_close_frame_is_named() -> None:
     egress = Egress(ScriptedTransport())
     push(egress, 1)
-    egress.stream.push_close(4003, "drain")
+    egress.queue.push_close(4003, "drain")
     push(egress, 2)
-    assert egress.stream.cut() == [mark(2)]
+    assert egress.queue.cut() == [mark(2)]
 
 
 def test_what_a_close_frame_drops_is_named_with_what_had_begun_to_leave() -> None:
     egress = Egress(ScriptedTransport(5))
     for seq in range(3):
         push(egress, seq, 20)
-    egress.stream.push_close(4001, "slow consumer", drop_queue=True)
+    egress.queue.push_close(4001, "slow consumer", drop_queue=True)
     assert named(egress) == [0, 1, 2]
 
 
@@ -85,7 +85,7 @@ def test_what_a_broken_socket_refuses_is_named() -> None:
     egress.transport.fail()
     push(egress, 2)
     push(egress, 3)
-    assert egress.stream.cut() == [mark(2), mark(3)]
+    assert egress.queue.cut() == [mark(2), mark(3)]
 
 
 def test_what_is_pushed_past_the_limit_is_named() -> None:
@@ -93,19 +93,19 @@ def test_what_is_pushed_past_the_limit_is_named() -> None:
     for seq in range(5):
         push(egress, seq)
     assert egress.overflows == 1
-    assert egress.stream.cut() == [mark(seq) for seq in range(5)]
+    assert egress.queue.cut() == [mark(seq) for seq in range(5)]
 
 
 async def test_the_writer_takes_no_cut_frame_any_more(nursery: trio.Nursery) -> None:
     egress = Egress(ScriptedTransport(0))
-    nursery.start_soon(egress.stream.write_loop)
+    egress.write_in(nursery)
     for seq in range(3):
         push(egress, seq)
     await wait_all_tasks_blocked()
-    assert egress.stream.cut() == [mark(0), mark(1), mark(2)]
+    assert egress.queue.cut() == [mark(0), mark(1), mark(2)]
     egress.transport.open()
     await wait_all_tasks_blocked()
-    assert (len(egress.transport.sent), egress.stream.queued_bytes) == (0, 0)
+    assert (len(egress.transport.sent), egress.queue.queued_bytes) == (0, 0)
     assert not nursery.child_tasks
 
 
@@ -146,21 +146,21 @@ async def test_every_mark_is_sent_whole_or_named(
                 pushed.append(len(pushed))
                 push(egress, pushed[-1], size)
             elif step == "plain":
-                egress.stream.push(frame(99, size))
+                egress.queue.push(frame(99, size))
             elif step == "room":
                 egress.transport.open(size)
             else:
                 await wait_all_tasks_blocked()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(egress.stream.write_loop)
+        egress.write_in(nursery)
         await do(before)
         if ending in ("close", "drop"):
-            egress.stream.push_close(4003, "", drop_queue=ending == "drop")
+            egress.queue.push_close(4003, "", drop_queue=ending == "drop")
         elif ending == "break":
             egress.transport.fail()
         elif ending == "abort":
-            egress.stream.abort()
+            egress.queue.abort()
         if ending != "cut":
             await do(after)
         unsent = named(egress)
@@ -198,7 +198,7 @@ def test_a_queue_is_crowded_past_a_quarter_of_either_limit(frames_max: int, byte
     egress = Egress(ScriptedTransport(0), frames_max=frames_max, bytes_max=bytes_max)
     crowded = []
     for _ in range(12):
-        crowded.append(egress.stream.is_crowded)
+        crowded.append(egress.queue.is_crowded)
         push(egress, 1, 9)
     assert crowded == [False] * 11 + [True]
     assert egress.overflows == 0
@@ -207,17 +207,17 @@ def test_a_queue_is_crowded_past_a_quarter_of_either_limit(frames_max: int, byte
 @pytest.mark.parametrize("bytes_max", [10, 100])
 async def test_room_is_waited_for_until_the_client_has_read_enough(nursery: trio.Nursery, bytes_max: int) -> None:
     egress = Egress(ScriptedTransport(0), bytes_max=bytes_max)
-    nursery.start_soon(egress.stream.write_loop)
+    egress.write_in(nursery)
     push(egress, 1, 49)
     room = trio.Event()
 
     async def wait() -> None:
-        await egress.stream.wait_room()
+        await egress.queue.wait_room()
         room.set()
 
     nursery.start_soon(wait)
     await wait_all_tasks_blocked()
-    assert egress.stream.is_crowded
+    assert egress.queue.is_crowded
     assert not room.is_set()
     egress.transport.open(52 - bytes_max // 4 - 1)
     await wait_all_tasks_blocked()
@@ -230,4 +230,4 @@ async def test_room_is_waited_for_until_the_client_has_read_enough(nursery: trio
 async def test_in_an_empty_queue_there_is_room() -> None:
     egress = Egress(ScriptedTransport(), frames_max=1, bytes_max=1)
     push(egress, 1)
-    await egress.stream.wait_room()
+    await egress.queue.wait_room()

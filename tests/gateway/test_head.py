@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from livechat.gateway.head import (
     RequestHead,
     UpgradeCredentials,
+    bare_upgrade,
     credentials_untrusted,
     is_loopback,
     is_trusted,
@@ -365,3 +366,33 @@ def test_pages_may_open_from_where_they_are_allowed_to(
 def test_a_page_of_no_host_is_not_the_servers_own() -> None:
     head = RequestHead("GET", "/ws", (("origin", "https://"),))
     assert not may_open(head, ORIGINS)
+
+
+# --- what the handshake needs ------------------------------------------------------------------------------
+
+HANDSHAKE = (
+    ("upgrade", "websocket"),
+    ("connection", "keep-alive, Upgrade"),
+    ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-protocol", "livechat.v1.json"),
+)
+
+
+def test_an_upgrade_is_stripped_of_tokens_and_whatever_else_the_handshake_does_not_need() -> None:
+    secrets = (("Authorization", "Bearer SECRET"), ("Cookie", "a=SECRET"), ("User-Agent", "x" * 500))
+    bare = bare_upgrade(request(*secrets, *HANDSHAKE, target="/ws?token=SECRET&user_id=ann"))
+    head = parse_head_untrusted(bare)
+    assert head is not None
+    assert (head.method, head.target, head.version) == ("GET", "/ws", "HTTP/1.1")
+    assert head.headers == (("host", "chat.example"), *HANDSHAKE)
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [("GET /ws?a=\xff HTTP/1.1", b"GET /ws?a=\xff HTTP/1.1"), ("GET /ws HTTP/1.1", b"b(d: c")],
+)
+def test_what_a_strict_parser_refuses_is_left_in_for_it(line: str, kept: bytes) -> None:
+    head = parse_head_untrusted(f"{line}\r\nHost: x\r\nB(d: c\r\n\r\n".encode("latin-1"))
+    assert head is not None
+    assert kept in bare_upgrade(head).split(b"\r\n")

@@ -13,6 +13,7 @@ CLASSES: dict[str, tuple[int, ...]] = {
     "history": (Op.HISTORY,),
     "sync": (Op.SYNC,),
     "read": (Op.READ,),
+    "chunks": (Op.MEDIA_CHUNK,),
     "others": (Op.IDENTIFY, Op.RESUME, Op.CHANNEL_JOIN, Op.TYPING, Op.SETTINGS_SET, 9999),
 }
 """Settings by what their names begin with, and the ops that they are about."""
@@ -206,3 +207,11 @@ def test_the_name_that_asked_longest_ago_is_forgotten_first() -> None:
     assert len(limiters) == 2
     assert limiters.take("a", Op.MESSAGE_CREATE, 5.0) == 1000
     assert limiters.take("b", Op.MESSAGE_CREATE, 5.0) is None
+
+
+def test_the_bytes_of_chunks_have_a_bucket_beside_their_number() -> None:
+    limits = RateLimits(chunks_per_s=1, chunks_burst=3, chunk_bytes_per_s=1000, chunk_bytes_burst=1000)
+    limiter = RateLimiter(limits, 0.0)
+    assert [limiter.take_chunk(size, 0.0) for size in (600, 600, 400)] == [None, 200, None]
+    assert limiter.take_chunk(0, 0.0) == 1000
+    assert limiter.take(Op.MESSAGE_CREATE, 0.0) is None

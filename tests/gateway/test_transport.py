@@ -10,7 +10,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from livechat.gateway.transport import RECEIVE_BYTES, PlainTransport, TlsTransport, Transport, send_all
+from livechat.gateway.transport import (
+    RECEIVE_BYTES,
+    UNSENT_BYTES_MAX,
+    USER_TIMEOUT_MS_MAX,
+    PlainTransport,
+    SocketOptions,
+    TlsTransport,
+    Transport,
+    send_all,
+)
 from tests.support.sockets import Client, tcp_pair, tls_contexts, transport_and_client
 
 SMALL = 8192
@@ -283,7 +292,7 @@ async def test_abort_wakes_reader_and_writer(tls: bool) -> None:
 )
 async def test_a_peer_that_speaks_no_tls_is_an_oserror_and_no_hang(data: bytes) -> None:
     accepted, connected = tcp_pair()
-    transport = TlsTransport(accepted, tls_contexts()[0])
+    transport = TlsTransport(PlainTransport(accepted), tls_contexts()[0])
     with connected:
         connected.sendall(data)
         connected.shutdown(socket.SHUT_WR)
@@ -295,7 +304,7 @@ async def test_a_peer_that_speaks_no_tls_is_an_oserror_and_no_hang(data: bytes) 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01"])
 async def test_a_peer_that_leaves_during_the_handshake_is_an_oserror(data: bytes) -> None:
     accepted, connected = tcp_pair()
-    transport = TlsTransport(accepted, tls_contexts()[0])
+    transport = TlsTransport(PlainTransport(accepted), tls_contexts()[0])
     connected.sendall(data)
     connected.close()
     with trio.fail_after(10), pytest.raises(OSError, match=r"."):
@@ -305,7 +314,7 @@ async def test_a_peer_that_leaves_during_the_handshake_is_an_oserror(data: bytes
 
 async def test_a_client_that_does_not_trust_us_fails_the_handshake_on_both_sides() -> None:
     accepted, connected = tcp_pair()
-    transport = TlsTransport(accepted, tls_contexts()[0])
+    transport = TlsTransport(PlainTransport(accepted), tls_contexts()[0])
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
     client = trio.SSLStream(stream, ssl.create_default_context(), server_hostname="127.0.0.1")
 
@@ -324,7 +333,7 @@ async def test_a_client_that_does_not_trust_us_fails_the_handshake_on_both_sides
 
 async def test_a_handshake_may_be_cancelled() -> None:
     accepted, connected = tcp_pair()
-    transport = TlsTransport(accepted, tls_contexts()[0])
+    transport = TlsTransport(PlainTransport(accepted), tls_contexts()[0])
     with connected:
         assert await cancelled_once_blocked(transport.handshake)
         transport.abort()
@@ -335,4 +344,61 @@ async def test_small_frames_are_not_delayed_to_be_joined() -> None:
     with connected:
         transport = PlainTransport(accepted)
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.abort()
+
+
+# --- the socket's options --------------------------------------------------------------------------------
+
+
+@either
+async def test_the_options_of_the_socket_are_set(tls: bool) -> None:
+    accepted, connected = tcp_pair()
+    options = SocketOptions(user_timeout_ms=45_000, unsent_bytes_max=20_000)
+    with accepted, connected:
+        if tls:
+            TlsTransport(PlainTransport(accepted, options), tls_contexts()[0])
+        else:
+            PlainTransport(accepted, options)
+        names = (socket.TCP_NODELAY, socket.TCP_USER_TIMEOUT, socket.TCP_NOTSENT_LOWAT)
+        assert [accepted.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [1, 45_000, 20_000]
+
+
+@pytest.mark.parametrize(("asked_ms", "set_ms"), [(0, 0), (1, 1), (1 << 40, USER_TIMEOUT_MS_MAX)])
+def test_the_time_for_a_dead_peer_is_left_to_the_system_or_as_long_as_it_can_be(
+    asked_ms: int, set_ms: int
+) -> None:
+    accepted, connected = tcp_pair()
+    with accepted, connected:
+        SocketOptions(asked_ms).apply(accepted)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == set_ms
+
+
+async def test_where_a_platform_lacks_the_options_it_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT")
+    accepted, connected = tcp_pair()
+    with accepted, connected:
+        transport = PlainTransport(accepted, SocketOptions(45_000))
+        assert transport.send_nowait(b"hello") == 5
+
+
+@either
+async def test_little_waits_in_the_system_for_a_peer_that_takes_nothing(tls: bool) -> None:
+    """Of what the system would keep by itself, some megabytes, there is nothing; the peer's own buffer remains."""
+    async with transport_and_client(tls=tls) as (transport, client):
+        # The buffer of the peer cannot be known but by asking it.
+        stream = client if isinstance(client, trio.SocketStream) else client.transport_stream
+        buffered = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        taken = 0
+        while sent := transport.send_nowait(b"x" * 1000):
+            taken += sent
+        assert taken <= buffered + 3 * UNSENT_BYTES_MAX
+
+
+async def test_a_peer_that_takes_nothing_for_too_long_is_given_up_by_the_system() -> None:
+    accepted, connected = tcp_pair(buffer_bytes=SMALL)
+    transport = PlainTransport(accepted, SocketOptions(user_timeout_ms=50))
+    with connected:
+        with trio.fail_after(20), pytest.raises(TimeoutError):
+            await send_all(transport, noise(1_000_000))
         transport.abort()

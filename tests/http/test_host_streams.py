@@ -240,7 +240,7 @@ class Wire:
 
     local_host = peer_host = "127.0.0.1"
     is_tls = False
-    has_unsent = False
+    unsent_bytes = 0
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.sent = bytearray()
@@ -268,6 +268,9 @@ class Wire:
         await trio.sleep(self._pause_s)
         self.sent += data
         return len(data)
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def flush(self) -> None:
         """Do nothing: what was taken has arrived."""

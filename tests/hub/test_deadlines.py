@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livechat.hub.deadlines import Deadlines, Due
+from livechat.hub.deadlines import EMPTY_MIN, Deadlines, Due
 
 
 class Log:
@@ -145,3 +145,68 @@ def test_every_entry_is_called_at_the_first_look_after_each_of_its_deadlines(
     for now in sorted(set(looks)):
         deadlines.run_due(float(now))
     assert sorted(log.calls) == sorted(expected)
+
+
+# --- what is cancelled -------------------------------------------------------------------------------------
+
+
+def test_what_was_cancelled_is_not_called_and_not_waited_for() -> None:
+    log, deadlines = Log(), Deadlines()
+    first = deadlines.schedule(1.0, log.entry("a"))
+    deadlines.schedule(2.0, log.entry("b"))
+    deadlines.cancel(first)
+    deadlines.cancel(first)
+    assert (deadlines.next_due, len(deadlines)) == (2.0, 1)
+    assert deadlines.run_due(9.0) == 1
+    assert log.calls == [("b", 9.0)]
+
+
+def test_an_entry_whose_deadline_receded_can_still_be_cancelled() -> None:
+    log, deadlines = Log(), Deadlines()
+    timer = deadlines.schedule(1.0, log.entry("a", 5.0))
+    deadlines.run_due(1.0)
+    deadlines.cancel(timer)
+    assert (deadlines.next_due, len(deadlines), deadlines.run_due(9.0)) == (None, 0, 0)
+
+
+def test_one_that_cancels_itself_or_another_meanwhile_is_called_once() -> None:
+    log, deadlines = Log(), Deadlines()
+    other = deadlines.schedule(3.0, log.entry("other"))
+
+    def due(now: float) -> None:
+        deadlines.cancel(timer)
+        deadlines.cancel(other)
+        log.entry("due")(now)
+
+    timer = deadlines.schedule(1.0, due)
+    assert deadlines.run_due(9.0) == 1
+    assert (log.calls, len(deadlines), deadlines.next_due) == ([("due", 9.0)], 0, None)
+
+
+def test_cancelled_entries_do_not_pile_up_nor_keep_what_they_were_for() -> None:
+    deadlines = Deadlines()
+    deadlines.schedule(0.0, Log().entry("first"))
+    for number in range(100_000):
+        timer = deadlines.schedule(1.0 + number, Log().entry("a"))
+        deadlines.cancel(timer)
+        assert timer.due is None
+    assert len(deadlines) == 1
+    assert len(deadlines._entries) <= 2 + EMPTY_MIN
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=200), st.integers(0, 20))
+def test_whatever_is_cancelled_the_others_are_called_in_their_order(
+    entries: list[tuple[int, bool]], now: int
+) -> None:
+    log, deadlines = Log(), Deadlines()
+    timers = [deadlines.schedule(float(due), log.entry(f"{n:03}")) for n, (due, _) in enumerate(entries)]
+    for timer, (_, is_cancelled) in zip(timers, entries, strict=True):
+        if is_cancelled:
+            deadlines.cancel(timer)
+    kept = [(due, f"{n:03}") for n, (due, is_cancelled) in enumerate(entries) if not is_cancelled]
+    assert len(deadlines) == len(kept)
+    assert deadlines.next_due == min((due for due, _ in kept), default=None)
+    deadlines.run_due(float(now))
+    assert [name for name, _ in log.calls] == [name for due, name in sorted(kept) if due <= now]
+    assert len(deadlines) == sum(due > now for due, _ in kept)

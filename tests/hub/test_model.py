@@ -177,7 +177,7 @@ class Hubs(RuleBasedStateMachine):
 
     def _leave(self, session: Session, channel_id: ChannelId) -> None:
         """Do as the fan-out does with every session of a user who is no member any more."""
-        session.unsubscribed.discard(channel_id)
+        session.unsubscribed -= {channel_id}
         if session.focus == channel_id:
             session.focus = None
         self.heard.discard((channel_id, session))

@@ -84,6 +84,25 @@ async def test_only_so_many_connections_of_one_address_at_a_time(tmp_path: Path)
             assert response.status == 200
 
 
+async def test_the_limits_hold_when_a_crowd_comes_at_once_and_who_is_in_stays_in(tmp_path: Path) -> None:
+    few = limits(connects_per_min=1, connects_burst=21)
+    async with running_server(tmp_path, addresses=few) as server, identified(server, "alice") as alice:
+        seen: list[int | None] = []
+
+        async def knock() -> None:
+            response = await ask(server.addresses.tcp[0])
+            seen.append(None if response is None else response.status)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(knock)
+            for _ in range(10):
+                await alice.ack(LIST)
+        gateway = server.statistics()["gateway"]
+    assert (seen.count(200), seen.count(429), seen.count(None)) == (20, 21, 59)
+    assert (gateway["connections_accepted"], gateway["connections_refused"]) == (101, 80)
+
+
 async def test_loopback_is_spared_unless_configured(tmp_path: Path) -> None:
     sparing = livechat.AddressLimits(connects_per_min=1, connects_burst=1, connections=1, failures_burst=1)
     async with running_server(tmp_path, addresses=sparing) as server:

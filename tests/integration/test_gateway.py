@@ -46,7 +46,7 @@ async def test_hello_tells_all_that_a_client_needs(tmp_path: Path) -> None:
             "server": f"livechat/{livechat.__version__}",
             "resume_window_ms": 120_000,
             "reconnect_window_ms": 10_000,
-            "limits": {"message_bytes": 65_536, "frame_bytes": 1_048_576},
+            "limits": {"message_bytes": 65_536, "frame_bytes": 1_048_576, "chunk_bytes": 262_144},
         }
 
 

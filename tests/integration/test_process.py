@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio_websocket import open_websocket_url
 
 from tests.support.client import CREATE, INFO, JOIN, MESSAGE, RECONNECT, identified
 from tests.support.process import run_livechat, serving
@@ -169,3 +170,14 @@ def assert_refused(*arguments: str, expected: str, env: dict[str, str] | None = 
     (line,) = finished.stderr.splitlines()
     assert line.startswith("livechat: ")
     assert expected in line
+
+
+async def test_the_echo_for_tests_is_asked_for_by_a_flag_and_warned_of(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with serving(tmp_path / "data", "--debug-echo", env=QUICK, log=log) as server:
+        async with open_websocket_url(server.url.removesuffix("/ws") + "/debug/echo") as ws:
+            await ws.send_message("hello")
+            assert await ws.get_message() == "hello"
+        server.send(signal.SIGTERM)
+        assert await server.ended() == 0
+    assert "anybody may use the echo" in log.read_text()

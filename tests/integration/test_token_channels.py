@@ -50,6 +50,10 @@ from tests.support.token_client import auth, sessions_of
 OPEN, SHUT = "team-a", "den"
 TEAM = ("team-*",)
 FIELDS: dict[str, Any] = {
+    "stream_id": "cam",
+    "chunk_seq": 1,
+    "mime": "video/mp4",
+    "data": b"\0",
     "content": "x",
     "user_id": "bob",
     "seq": 1,
@@ -94,7 +98,7 @@ async def silent_about_both(bob: Client) -> None:
 async def test_whatever_names_another_channel_is_refused(scope: str, tmp_path: Path) -> None:
     async with (
         in_both_channels(tmp_path, "alice") as (server, _),
-        identified(server, "alice", token=minted(server, scope=scope)) as alice,
+        identified(server, "alice", token=minted(server, scope=scope), binary=True) as alice,
     ):
         assert len(NAMING) >= 16
         for op in NAMING:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode
 
 from livechat.protocol.frames import FrameScanner, serialize_close, serialize_frame
+from tests.support.raw import masked
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 70000]
 
@@ -150,3 +151,25 @@ def test_the_scanner_survives_any_bytes(pieces: list[bytes]) -> None:
     scanner = FrameScanner()
     for piece in pieces:
         assert 0 <= scanner.feed(piece) <= len(piece)
+
+
+@pytest.mark.parametrize(
+    ("stream", "payload"),
+    [
+        (masked(0x88, b""), b""),
+        (masked(0x88, b"\x03\xf6why"), b"\x03\xf6why"),
+        (masked(0x81, b"hello") + masked(0x88, b"\x03\xe8") + masked(0x88, b"\x03\xe9"), b"\x03\xe8"),
+        (masked(0x88, b"\x03\xe8" + b"x" * 123), b"\x03\xe8" + b"x" * 123),
+        (masked(0x88, b"\x03\xf6why")[:-1], None),
+        (masked(0x88, bytes(126)), None),
+        (masked(0x88, b"\x03\xe8", mask=False), None),
+        (masked(0x89, b"\x03\xe8"), None),
+    ],
+    ids=range(8),
+)
+def test_the_first_close_frame_is_read_in_any_pieces(stream: bytes, payload: bytes | None) -> None:
+    for step in (1, 3, len(stream)):
+        scanner = FrameScanner()
+        for start in range(0, len(stream), step):
+            scanner.feed(stream[start : start + step])
+        assert scanner.close_payload == payload

@@ -12,7 +12,7 @@ from livechat.protocol.codec import JSON, MSGPACK, Codec
 from livechat.protocol.events import ChannelRef, InvalidSession
 from livechat.protocol.jobs import JobEvent
 from livechat.protocol.opcodes import Op
-from livechat.protocol.outgoing import Outgoing, ack, error
+from livechat.protocol.outgoing import Batch, Outgoing, ack, error
 from livechat.protocol.types import ChannelId, JobId
 
 
@@ -43,6 +43,18 @@ def test_a_packet_is_encoded_once_per_codec_however_many_receive_it() -> None:
     frames = {id(packet.frame(codec)) for _ in range(100) for codec in codecs}
     assert [codec.encoded for codec in codecs] == [1, 1]
     assert len(frames) == 2
+
+
+def test_packets_that_leave_together_are_encoded_and_joined_once_per_codec_however_many_receive_them() -> None:
+    codecs = [CountingCodec(JSON), CountingCodec(MSGPACK)]
+    packets = [Outgoing(Op.INVALID_SESSION, InvalidSession(f"gone {number}")) for number in range(3)]
+    batch = Batch(packets)
+    pieces = {id(batch.joined(codec)[0]) for _ in range(100) for codec in codecs}
+    assert [codec.encoded for codec in codecs] == [3, 3]
+    assert len(pieces) == 2
+    joined, frames = batch.joined(JSON)
+    assert joined == b"".join(frames)
+    assert frames == [packet.frame(JSON) for packet in packets]
 
 
 def test_what_carries_bytes_is_a_binary_frame_of_msgpack_for_every_client() -> None:

@@ -217,6 +217,7 @@ COLUMNS = {
 DEEDS = {
     "revoking the floor": Deed.FLOOR_REVOKE,
     "using the floor": Deed.FLOOR,
+    "MEDIA_CHUNK": Deed.CHUNK,
     "CHANNEL_INFO": Deed.INFO,
     "CHANNEL_JOIN": Deed.JOIN,
     "CHANNEL_LEAVE": Deed.LEAVE,

@@ -40,7 +40,16 @@ OWNERS = {Standing.OWNER, Standing.ABSENT_OWNER, Standing.HIDDEN_OWNER}
 PRIVATE = {Standing.HIDDEN_OWNER, Standing.EXCLUDED}
 
 # In the order of the protocol's "Who may". What only a member has or hears, an admin who is none has not.
-OF_MEMBERS = {Deed.READ, Deed.TYPING, Deed.FOCUS, Deed.SUBSCRIBE, Deed.UNSUBSCRIBE, Deed.LEAVE, Deed.FLOOR}
+OF_MEMBERS = {
+    Deed.READ,
+    Deed.TYPING,
+    Deed.FOCUS,
+    Deed.SUBSCRIBE,
+    Deed.UNSUBSCRIBE,
+    Deed.LEAVE,
+    Deed.FLOOR,
+    Deed.CHUNK,
+}
 OF_MODERATORS = {Deed.UPDATE, Deed.MEMBER_ADD, Deed.MEMBER_REMOVE, Deed.FLOOR_REVOKE}
 OF_OWNERS = {Deed.DELETE, Deed.ROLE_CHANGE, Deed.MODERATOR_REMOVE}
 

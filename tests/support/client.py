@@ -31,6 +31,7 @@ SEGMENT_BYTES = 536
 HEARTBEAT, HEARTBEAT_ACK, IDENTIFY, READY, RESUME, RECONNECT, INVALID_SESSION = 1, 2, 3, 4, 5, 7, 9
 CREATE, JOIN, LEAVE, UPDATE, DELETE, LIST, INFO, MESSAGE = 10, 11, 12, 13, 14, 15, 16, 20
 HISTORY, SYNC, READ, TYPING, FOCUS, SUBSCRIBE, UNSUBSCRIBE, PRESENCE_UPDATE = range(21, 29)
+CHUNK, CHUNK_EVENT = 29, 109
 FLOOR_REQUEST, FLOOR_RELEASE, FLOOR_PING = 30, 31, 32
 MEMBER_ADD, MEMBER_REMOVE, MEMBER_LIST, SETTINGS_SET = range(33, 37)
 RESUMED = 6
@@ -59,6 +60,10 @@ class Client:
         """Send one packet."""
         packet = {"op": op, "d": d, **envelope}
         await self.ws.send(msgpack.packb(packet) if self.binary else json.dumps(packet))
+
+    async def send_bytes(self, op: int, d: Any, **envelope: Any) -> None:
+        """Send one packet as msgpack, in a binary frame, whatever the subprotocol."""
+        await self.ws.send(msgpack.packb({"op": op, "d": d, **envelope}))
 
     async def receive(self) -> Packet:
         """Return the next packet, whatever it is."""

@@ -1,11 +1,13 @@
-"""An egress stream over a scripted transport, and what it tells its owner."""
+"""An egress queue, an ingress and their stream over a scripted transport, and what it tells its owner."""
 
 from __future__ import annotations
 
-from livechat.gateway.egress import (
-    EgressLimits,
-    EgressStream,
-)
+import trio
+
+from livechat.gateway.budget import Budget, EgressLimits, EgressPool
+from livechat.gateway.egress import EgressQueue
+from livechat.gateway.ingress import Ingress
+from livechat.gateway.stream import GatewayStream
 from livechat.protocol.frames import serialize_frame
 from livechat.telemetry.counters import Counters
 from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
@@ -14,7 +16,7 @@ MESSAGE_BYTES_MAX = 1000
 
 
 class Egress:
-    """A stream under test, its transport and what it told its owner."""
+    """A stream under test, its parts, its transport and what it told its owner."""
 
     def __init__(
         self,
@@ -24,6 +26,9 @@ class Egress:
         frames_max: int = UNLIMITED,
         received: bytes = b"",
         closes_on_overflow: bool = False,
+        chunk_bytes_max: int = UNLIMITED,
+        chunk_frames_max: int = UNLIMITED,
+        budget: Budget | None = None,
     ) -> None:
         self.transport = transport
         self.overflows = 0
@@ -31,16 +36,20 @@ class Egress:
         self.signs_of_life = 0
         self.counters = Counters()
         self._closes_on_overflow = closes_on_overflow
-        self.stream = EgressStream(
+        self.writers_started = 0
+        self._nursery: trio.Nursery | None = None
+        """Where the queue's writer runs; None: it does not."""
+        limits = EgressLimits(bytes_max, frames_max, chunk_bytes_max, chunk_frames_max)
+        self.queue = EgressQueue(transport, EgressPool(limits, self.counters, budget or Budget()), self)
+        self.ingress = Ingress(
             transport,
-            EgressLimits(bytes_max, frames_max),
             received=received,
             on_frames=self._on_frames,
-            on_overflow=self._on_overflow,
             on_violation=self.violations.append,
             message_bytes_max=MESSAGE_BYTES_MAX,
             counters=self.counters,
         )
+        self.stream = GatewayStream(self.ingress, self.queue, before_push=lambda: None)
 
     async def upgrade(self) -> None:
         """Do as trio-websocket does: read the head, answer it."""
@@ -50,10 +59,23 @@ class Egress:
     def _on_frames(self) -> None:
         self.signs_of_life += 1
 
-    def _on_overflow(self) -> None:
+    def write_in(self, nursery: trio.Nursery) -> None:
+        """Run the queue's writer whenever something waits; until then it does not run."""
+        self._nursery = nursery
+        if self.writers_started:
+            nursery.start_soon(self.queue.write_loop)
+
+    def start_writer(self) -> None:
+        """See `EgressOwner`."""
+        self.writers_started += 1
+        if self._nursery is not None:
+            self._nursery.start_soon(self.queue.write_loop)
+
+    def overflow(self) -> None:
+        """See `EgressOwner`."""
         self.overflows += 1
         if self._closes_on_overflow:
-            self.stream.push_close(4001, "slow consumer", drop_queue=True)
+            self.queue.push_close(4001, "slow consumer", drop_queue=True)
 
     @property
     def payloads(self) -> list[bytes]:

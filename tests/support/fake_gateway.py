@@ -135,7 +135,7 @@ class FakeConnection:
             "server": "fake",
             "resume_window_ms": 120_000,
             "reconnect_window_ms": 10_000,
-            "limits": {"message_bytes": 65_536, "frame_bytes": 1_048_576},
+            "limits": {"message_bytes": 65_536, "frame_bytes": 1_048_576, "chunk_bytes": 262_144},
         }
         await self.send(Op.HELLO, hello | fields)
 

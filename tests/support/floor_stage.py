@@ -30,7 +30,7 @@ from livechat.hub.presence import PresenceHub
 from livechat.hub.users import Mark, Outlet, Session, UserHub, mark_of
 from livechat.protocol import events, requests, voice_events
 from livechat.protocol.opcodes import Op
-from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.outgoing import Batch, Outgoing
 from livechat.protocol.types import Address, ChannelId, UserId
 from livechat.store.memory import MemoryStore
 from livechat.store.memory_records import MemoryRecords
@@ -175,8 +175,15 @@ class Device:
     def renewed(self, expires_at: int | None) -> None:
         pass
 
+    def send_batch(self, batch: Batch) -> None:
+        for packet in batch.packets:
+            self.send(packet)
+
     def displace(self) -> None:
         self._end(resumable=True)
+
+    def drop_chunks(self, channel_id: ChannelId) -> None:
+        """Do nothing: nobody sends any."""
 
     def expel(self, code: int, reason: str) -> None:
         self._end(resumable=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from livechat.hub.users import Mark, Outlet
-from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.outgoing import Batch, Outgoing
+from livechat.protocol.types import ChannelId
 
 
 class NullOutlet:
@@ -18,7 +19,13 @@ class NullOutlet:
     def send(self, packet: Outgoing) -> None:
         """Drop it."""
 
+    def send_batch(self, batch: Batch) -> None:
+        """Drop it."""
+
     def displace(self) -> None:
+        """Do nothing."""
+
+    def drop_chunks(self, channel_id: ChannelId) -> None:
         """Do nothing."""
 
     def expel(self, code: int, reason: str) -> None:

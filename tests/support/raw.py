@@ -29,7 +29,8 @@ def masked(first: int, payload: bytes, *, mask: bool = True) -> bytes:
     if not mask:
         return head + payload
     key = os.urandom(4)
-    return head + key + bytes(byte ^ key[i & 3] for i, byte in enumerate(payload))
+    pad = int.from_bytes((key * (size // 4 + 1))[:size], "big")
+    return head + key + (int.from_bytes(payload, "big") ^ pad).to_bytes(size, "big")
 
 
 def close_payload(code: int) -> bytes:
@@ -42,7 +43,9 @@ class RawClient:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
-        self._received = b""
+        self.head = b""
+        """The server's answer to the handshake."""
+        self._received = bytearray()
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -86,13 +89,19 @@ class RawClient:
                 if not data:
                     return None
                 self._received += data
-        taken, self._received = self._received[:size], self._received[size:]
+        taken = bytes(self._received[:size])
+        del self._received[:size]
         return taken
 
 
 @asynccontextmanager
 async def raw_connected(
-    server: livechat.Server, query: str = "", *, receive_buffer: int | None = None
+    server: livechat.Server,
+    query: str = "",
+    *,
+    path: str = "/ws",
+    headers: str = "",
+    receive_buffer: int | None = None,
 ) -> AsyncGenerator[RawClient]:
     """Connect and do the handshake; the frames that follow are not read."""
     host, port = server.addresses.tcp[0]
@@ -103,16 +112,15 @@ async def raw_connected(
     stream = trio.SocketStream(sock)
     try:
         await stream.send_all(
-            f"GET /ws{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"GET {path}{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n".encode()
         )
         client = RawClient(stream)
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
+        while not client.head.endswith(b"\r\n\r\n"):
             byte = await client._take(1)
             assert byte is not None
-            head += byte
-        assert head.startswith(b"HTTP/1.1 101")
+            client.head += byte
+        assert client.head.startswith(b"HTTP/1.1 101")
         yield client
     finally:
         stream.socket.close()

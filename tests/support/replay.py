@@ -11,7 +11,7 @@ import trio
 from livechat.handlers.node import Node
 from livechat.handlers.replay import Stretch
 from livechat.hub.users import Mark, Outlet, Session, Span
-from livechat.protocol.outgoing import Outgoing
+from livechat.protocol.outgoing import Batch, Outgoing
 from livechat.protocol.types import ChannelId, UserId
 from livechat.store.queries import ReadRanges
 from livechat.store.rows import MessageRow, new_message_id
@@ -66,6 +66,11 @@ class FakeCaller:
         """(channel, seq) of all that was sent."""
         return [packet.mark for packet in self.sent if isinstance(packet.mark, tuple)]
 
+    def send_batch(self, batch: Batch) -> None:
+        """Send what channels were sent lately, one by one."""
+        for packet in batch.packets:
+            self.send(packet)
+
     def read(self, count: int) -> None:
         """Read so many packets more."""
         self.room += count
@@ -103,6 +108,9 @@ class FakeCaller:
         raise NotImplementedError
 
     def displace(self) -> None:
+        raise NotImplementedError
+
+    def drop_chunks(self, channel_id: ChannelId) -> None:
         raise NotImplementedError
 
     def expel(self, code: int, reason: str) -> None:

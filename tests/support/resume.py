@@ -110,7 +110,7 @@ def queued_frames(server: livechat.Server, session_id: str) -> int:
     """Return how many frames wait in the egress queue of a session's connection; 0 if it has none."""
     session = server._node.users.get(SessionId(session_id))
     outlet = None if session is None else session.outlet
-    return outlet._stream.queued_frames if isinstance(outlet, Connection) else 0
+    return outlet._egress.queued_frames if isinstance(outlet, Connection) else 0
 
 
 async def talk_until(client: Client, channel_id: str, condition: Callable[[], bool]) -> int:

@@ -23,7 +23,7 @@ def validator(message: str) -> jsonschema_rs.Validator:
 
 def fits_request(packet: Mapping[str, Any]) -> bool:
     """Tell whether a packet from a client is one of its op as the document describes it."""
-    return validator(Op(packet["op"]).name).is_valid(packet)
+    return validator(Op(packet["op"]).name).is_valid(_as_json(packet))
 
 
 def assert_sent(packet: Mapping[str, Any]) -> None:

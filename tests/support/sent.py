@@ -6,10 +6,19 @@ from typing import Any
 
 import attrs
 
-from livechat.protocol import catalog, events, jobs, voice_events
+from livechat.protocol import catalog, chunks, events, jobs, voice_events
 from livechat.protocol.events import Member, Message, UserPresence
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
+from livechat.protocol.types import (
+    AnnouncementId,
+    ChannelId,
+    JobId,
+    MessageId,
+    SessionId,
+    Ssrc,
+    StreamId,
+    UserId,
+)
 
 SENT: dict[int, type[Any] | None] = {op: next(iter(classes), None) for op, classes in catalog.SENT.items()}
 """What the server sends; PRESENCE_EVENT may be a `PresenceBatch` as well."""
@@ -48,6 +57,7 @@ NEWS_OUT = {
     "severity": "info",
     "created_at": 1700,
 }
+CHUNK_OUT = {"channel_id": "lobby", "user_id": "ann", "stream_id": "cam", "mime": "video/mp4"}
 READY = events.Ready(SessionId("sess_1"), ANN, "n1", [])
 READY_OUT = {
     "session_id": "sess_1",
@@ -73,14 +83,14 @@ SETTINGS = {"theme": {"dark": True, "sizes": [1, 2.5, None]}}
 PACKETS: list[tuple[Op, Any, Any]] = [
     (
         Op.HELLO,
-        events.Hello(30_000, "n1", "livechat/1", 120_000, 10_000, events.HelloLimits(1, 2)),
+        events.Hello(30_000, "n1", "livechat/1", 120_000, 10_000, events.HelloLimits(1, 2, 3)),
         {
             "heartbeat_interval": 30_000,
             "node_id": "n1",
             "server": "livechat/1",
             "resume_window_ms": 120_000,
             "reconnect_window_ms": 10_000,
-            "limits": {"message_bytes": 1, "frame_bytes": 2},
+            "limits": {"message_bytes": 1, "frame_bytes": 2, "chunk_bytes": 3},
         },
     ),
     (Op.HEARTBEAT_ACK, None, None),
@@ -270,6 +280,16 @@ PACKETS: list[tuple[Op, Any, Any]] = [
     ),
     (Op.FLOOR_PONG, voice_events.FloorPong(LOBBY), {"channel_id": "lobby"}),
     (
+        Op.MEDIA_CHUNK_EVENT,
+        chunks.ChunkEvent(LOBBY, ANN, StreamId("cam"), 0, "video/mp4", b"\x00\xff"),
+        {**CHUNK_OUT, "chunk_seq": 0, "data": b"\x00\xff"},
+    ),
+    (
+        Op.MEDIA_CHUNK_EVENT,
+        chunks.ChunkEvent(LOBBY, ANN, StreamId("cam"), 5, "video/mp4", b"", keyframe=True, init=True),
+        {**CHUNK_OUT, "chunk_seq": 5, "data": b"", "keyframe": True, "init": True},
+    ),
+    (
         Op.JOB_EVENT,
         jobs.JobEvent(JobId("job_1"), "speak", "queued", 0.0, 1),
         {"job_id": "job_1", "kind": "speak", "state": "queued", "progress": 0.0, "event_seq": 1},
@@ -439,6 +459,11 @@ ACKS: list[tuple[Op, Any, dict[str, Any]]] = [
     (Op.FOCUS, events.Focused(None), {"channel_id": None}),
     (Op.SUBSCRIBE, events.Subscribed(LOBBY, 0), {"channel_id": "lobby", "last_seq": 0}),
     (Op.PRESENCE_UPDATE, events.PresenceUpdated("OFFLINE"), {"status": "OFFLINE"}),
+    (
+        Op.MEDIA_CHUNK,
+        chunks.ChunkTaken(LOBBY, StreamId("cam"), 5),
+        {"channel_id": "lobby", "stream_id": "cam", "chunk_seq": 5},
+    ),
     (
         Op.MEMBER_ADD,
         events.MemberAdded(LOBBY, BOB, "moderator"),

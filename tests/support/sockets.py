@@ -58,7 +58,7 @@ async def transport_and_client(
     client: Client
     if tls:
         server_context, client_context = tls_contexts()
-        transport = TlsTransport(accepted, server_context)
+        transport = TlsTransport(PlainTransport(accepted), server_context)
         client = trio.SSLStream(stream, client_context, server_hostname="127.0.0.1", https_compatible=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.handshake)

@@ -20,7 +20,7 @@ class ScriptedTransport:
     is_tls = False
     local_host = "127.0.0.1"
     peer_host = "127.0.0.1"
-    has_unsent = False
+    unsent_bytes = 0
 
     def __init__(self, room: int = UNLIMITED, *, most: int = UNLIMITED) -> None:
         self.room = room
@@ -69,6 +69,13 @@ class ScriptedTransport:
             await self._waiting.park()
         return taken
 
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check()
+        while not self.room:
+            await self._waiting.park()
+            self._check()
+
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
         self._check()
@@ -95,7 +102,7 @@ class ScriptedTransport:
             raise OSError(errno.ECONNRESET, "the peer went away")
 
 
-def split_frames(stream: bytes) -> list[tuple[int, bytes]]:
+def split_frames(stream: bytes, *, compressed: bool = False) -> list[tuple[int, bytes]]:
     """Cut a server's byte stream into frames (first byte, payload); it must end where a frame ends.
 
     Source: RFC 6455, section 5.2.
@@ -108,7 +115,9 @@ def split_frames(stream: bytes) -> list[tuple[int, bytes]]:
             head += 2 if size == 126 else 8
             size = int.from_bytes(stream[2:head], "big")
         assert len(stream) >= head + size, "the stream ends within a frame"
-        assert first in (0x81, 0x82, 0x88, 0x8A), f"no frame begins with {first:#x}"
+        assert first in (0x81, 0x82, 0x88, 0x8A) or (compressed and first in (0xC1, 0xC2)), (
+            f"no frame begins with {first:#x}"
+        )
         frames.append((first, bytes(stream[head : head + size])))
         stream = stream[head + size :]
     return frames

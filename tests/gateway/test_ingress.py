@@ -6,18 +6,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from livechat.gateway.egress import (
-    FRAGMENTS_MAX,
-    FRAMES_AT_ONCE,
-    EgressLimits,
-    EgressStream,
-)
-from livechat.gateway.transport import Transport
-from livechat.protocol.frames import CLOSE_HEAD, serialize_close
+from livechat.gateway.ingress import FRAGMENTS_MAX, FRAMES_AT_ONCE
 from tests.support.egress import MESSAGE_BYTES_MAX, Egress, frame
 from tests.support.raw import masked
-from tests.support.sockets import transport_and_client
-from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
+from tests.support.transport import ScriptedTransport
 
 # --- in ----------------------------------------------------------------------------------------------------
 
@@ -105,16 +97,16 @@ async def test_a_connection_that_breaks_under_the_reader_is_a_broken_stream() ->
     await egress.upgrade()
     with pytest.raises(trio.BrokenResourceError):
         await egress.stream.receive_some()
-    assert egress.stream.broken
+    assert egress.queue.broken
 
 
 async def test_closing_by_trio_websocket_leaves_the_queue_to_be_sent() -> None:
     egress = Egress(ScriptedTransport(0))
-    egress.stream.push(frame(1))
+    egress.queue.push(frame(1))
     await egress.stream.aclose()
     egress.transport.open()
     egress.transport.feed(b"")
-    await egress.stream.finish()
+    await egress.queue.finish()
     assert egress.payloads == [b"1"]
 
 
@@ -124,74 +116,4 @@ async def test_to_trio_websocket_sending_never_blocks() -> None:
         await send()
     await egress.stream.send_all(bytearray(frame(1)))
     await egress.stream.send_all(memoryview(frame(2)))
-    assert egress.stream.queued_frames == 2
-
-
-# --- over real sockets -------------------------------------------------------------------------------------
-
-
-def ignore() -> None:
-    pass
-
-
-def over(transport: Transport) -> EgressStream:
-    return EgressStream(
-        transport,
-        EgressLimits(UNLIMITED, UNLIMITED),
-        received=b"",
-        on_frames=ignore,
-        on_overflow=ignore,
-        on_violation=lambda _code: None,
-        message_bytes_max=UNLIMITED,
-    )
-
-
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_the_last_frame_leaves_whole_with_none_after_it(tls: bool, nursery: trio.Nursery) -> None:
-    """TLS takes a frame whole and keeps what the socket has no room for; the client must not wait for that."""
-    async with transport_and_client(tls=tls, buffer_bytes=8192) as (transport, client):
-        stream = over(transport)
-        nursery.start_soon(stream.write_loop)
-        sizes = [3000] * 100 + [60_000]
-        for number, size in enumerate(sizes):
-            stream.push(frame(number, size))
-        total = len(b"".join(frame(number, size) for number, size in enumerate(sizes)))
-        received = b""
-        with trio.fail_after(5):
-            while len(received) < total:
-                received += await client.receive_some(4096)
-        assert len(split_frames(received)) == len(sizes)
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_a_frame_sent_at_once_leaves_whole_as_well(tls: bool, nursery: trio.Nursery) -> None:
-    async with transport_and_client(tls=tls, buffer_bytes=8192) as (transport, client):
-        stream = over(transport)
-        nursery.start_soon(stream.write_loop)
-        await wait_all_tasks_blocked()
-        stream.push(frame(1, 500_000))
-        received = b""
-        with trio.fail_after(5):
-            while len(received) < len(frame(1, 500_000)):
-                received += await client.receive_some(4096)
-        assert len(split_frames(received)) == 1
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_a_peer_that_is_still_sending_gets_the_close_frame(tls: bool, nursery: trio.Nursery) -> None:
-    async with transport_and_client(tls=tls) as (transport, client):
-        stream = over(transport)
-        await client.send_all(masked(0x82, b"x" * 5000))
-        await wait_all_tasks_blocked(0.005)
-        stream.push_close(4003, "server is shutting down")
-        nursery.start_soon(stream.finish)
-        await wait_all_tasks_blocked(0.005)
-        assert not stream.broken
-        received = b""
-        with trio.fail_after(5):
-            while data := await client.receive_some():
-                received += data
-        assert split_frames(received) == [(CLOSE_HEAD, serialize_close(4003, "server is shutting down")[2:])]
-        await client.aclose()
+    assert egress.queue.queued_frames == 2
