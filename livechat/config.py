@@ -179,7 +179,7 @@ GROUPS: Final = (
 MAY_BE_ZERO: Final = {
     *("resume_window_ms", "drain_ms", "close_timeout_ms", "leeway_s"),
     *("presence_grace_ms", "presence_interval_ms", "progress_interval_ms", "cleanup_ms"),
-    *("user_timeout_ms", "accepts_per_s"),
+    *("user_timeout_ms", "accepts_per_s", "egress_total_bytes"),
     *("messages_per_s", "history_per_s", "sync_per_s", "read_per_s", "others_per_s"),
     *("chunks_per_s", "chunk_bytes_per_s"),
     *("connects_per_min", "connections", "failures_per_min", "waiting_max"),
