@@ -23,7 +23,7 @@ import trio
 
 from benchmarks.support import npm
 from benchmarks.support.cpu import pin
-from benchmarks.support.processes import ROOT, START_TIMEOUT_S, Failed, running_server
+from benchmarks.support.processes import ROOT, START_TIMEOUT_S, Failed, kill, port_of, running_server
 
 OWN: Final = "livechat"
 DURABLE: Final = "livechat-durable"
@@ -169,27 +169,6 @@ async def _running_program(
         process: trio.Process = await nursery.start(start)
         yield process
         nursery.cancel_scope.cancel()
-
-
-async def port_of(name: str, process: trio.Process) -> int:
-    """Return the port that a program prints once it listens.
-
-    Raises:
-        Failed: it ended, or took too long.
-    """
-    assert process.stdout is not None
-    line = b""
-    with trio.move_on_after(START_TIMEOUT_S):
-        while not line.endswith(b"\n") and (part := await process.stdout.receive_some()):
-            line += part
-    if not line.endswith(b"\n"):
-        raise Failed(f"{name} did not begin to listen")
-    return int(line)
-
-
-async def kill(process: trio.Process) -> None:
-    """End a program at once; it has nothing to save."""
-    process.kill()
 
 
 def free_ports(count: int) -> list[int]:

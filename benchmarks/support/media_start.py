@@ -27,7 +27,7 @@ from benchmarks.support.gateway import CHANNEL_CREATE, CHANNEL_JOIN, GatewayClie
 from benchmarks.support.load import Tell
 from benchmarks.support.media_drain import MediaDrain
 from benchmarks.support.media_system import MediaSystem, RoomKeys, packet_bytes
-from benchmarks.support.processes import ROOT, START_TIMEOUT_S, Failed, running_server
+from benchmarks.support.processes import ROOT, kill, port_of, running_server
 from benchmarks.support.prometheus import by_label, scrape
 from livechat.srtp.profile import SrtpProfile
 
@@ -194,13 +194,13 @@ async def running_peer(name: str, scenario: MediaScenario, cpus: set[int]) -> As
         cwd=ROOT,
         stdout=subprocess.PIPE,
         check=False,
-        deliver_cancel=_kill,
+        deliver_cancel=kill,
     )
     # Whatever fails, the sockets are closed; to close them twice does no harm.
     with closing(drain):
         async with trio.open_nursery() as nursery:
             process: trio.Process = await nursery.start(start)
-            port = await _port_of(name, process)
+            port = await port_of(name, process)
             pin(process.pid, cpus)
             address = ("127.0.0.1", port)
             profile, payload_bytes = scenario.profile, scenario.payload_bytes
@@ -208,23 +208,6 @@ async def running_peer(name: str, scenario: MediaScenario, cpus: set[int]) -> As
             with closing(system):
                 yield system
             nursery.cancel_scope.cancel()
-
-
-async def _port_of(name: str, process: trio.Process) -> int:
-    """Return the port that a peer prints once it listens."""
-    assert process.stdout is not None
-    line = b""
-    with trio.move_on_after(START_TIMEOUT_S):
-        while not line.endswith(b"\n") and (part := await process.stdout.receive_some()):
-            line += part
-    if not line.endswith(b"\n"):
-        raise Failed(f"{name} did not begin to listen")
-    return int(line)
-
-
-async def _kill(process: trio.Process) -> None:
-    """End a peer at once; it has nothing to save."""
-    process.kill()
 
 
 def _random_rooms(scenario: MediaScenario) -> list[RoomKeys]:

@@ -66,7 +66,7 @@ async def running_server(folder: Path, token: str, **more: str) -> AsyncGenerato
         cwd=ROOT,
         stdout=subprocess.PIPE,
         check=False,
-        deliver_cancel=_kill,
+        deliver_cancel=kill,
     )
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(start)
@@ -84,8 +84,24 @@ async def running_server(folder: Path, token: str, **more: str) -> AsyncGenerato
         nursery.cancel_scope.cancel()
 
 
-async def _kill(process: trio.Process) -> None:
-    """End a server whose data nobody will read, without what it has to say about that."""
+async def port_of(name: str, process: trio.Process) -> int:
+    """Return the port that a program prints once it listens.
+
+    Raises:
+        Failed: it ended, or took too long.
+    """
+    assert process.stdout is not None
+    line = b""
+    with trio.move_on_after(START_TIMEOUT_S):
+        while not line.endswith(b"\n") and (part := await process.stdout.receive_some()):
+            line += part
+    if not line.endswith(b"\n"):
+        raise Failed(f"{name} did not begin to listen")
+    return int(line)
+
+
+async def kill(process: trio.Process) -> None:
+    """End a program at once; nobody will read its data, nor what it has to say about that."""
     process.kill()
 
 
