@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from livechat.accounts.settings import AccountSettings
     from livechat.client.client import Client, open_client
     from livechat.client.error import ClientError, FloorDenied, FloorLost, JobLost
-    from livechat.client.events import ChannelLost, Gap, JobGap, StateChanged
+    from livechat.client.events import ChannelLost, ChunkGap, Gap, JobGap, StateChanged
     from livechat.client.floor import HeldFloor
     from livechat.client.sent import SendChanged, SentMessage
     from livechat.client.settings import Backoff, ClientSettings
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from livechat.jobs.settings import JobSettings
     from livechat.limits.settings import AddressLimits
     from livechat.media.settings import MediaSettings, SpeakingSettings
+    from livechat.protocol.chunks import ChunkEvent
     from livechat.protocol.events import Message
     from livechat.protocol.jobs import JobEvent
     from livechat.protocol.patterns import ChannelPatterns
@@ -67,6 +68,8 @@ else:
         "ChannelLost": "client.events",
         "ChannelPatterns": "protocol.patterns",
         "ChatLimits": "handlers.limits",
+        "ChunkEvent": "protocol.chunks",
+        "ChunkGap": "client.events",
         "ChunkSettings": "hub.settings",
         "Client": "client.client",
         "ClientError": "client.error",
@@ -152,6 +155,8 @@ __all__ = [
     "ChannelLost",
     "ChannelPatterns",
     "ChatLimits",
+    "ChunkEvent",
+    "ChunkGap",
     "ChunkSettings",
     "Client",
     "ClientError",

@@ -49,6 +49,7 @@ SESSIONS: Final = (
     Column("AGE", 6, right=True),
     Column("HEARS", 4, right=True),
     Column("QUEUED", 5, right=True),
+    Column("CHUNKS LOST", 2, right=True),
     Column("FOCUS", 3),
 )
 CHANNELS: Final = (
@@ -88,8 +89,8 @@ def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
 def admin() -> None:
     """See what a running server does, and put users out.
 
-    The server is the one of the configuration, or --server. What proves that one may is LIVECHAT_SECRET, or else
-    the secret in the data folder of the server; where only signed tokens are taken, a token made with its key.
+    The server is the one of the configuration, or of --server. What proves that one may is LIVECHAT_SECRET, or
+    else the secret in the data folder of the server; where only signed tokens are taken, one made with its key.
     """
 
 
@@ -227,8 +228,16 @@ def _print_user(console: Console, user: Document) -> None:
 def _session_row(session: Document) -> list[object]:
     state = "connected" if session["connected"] else f"parked {span(session.get('parked_s', 0))}"
     queued = f"{session['egress_frames']:,} ({size(session['egress_bytes'])})" if session["egress_frames"] else "0"
-    shown = (session.get("peer"), span(session["age_s"]), session["subscriptions"], queued, session.get("focus"))
-    return [session["session"], state, *shown]
+    return [
+        session["session"],
+        state,
+        session.get("peer"),
+        span(session["age_s"]),
+        session["subscriptions"],
+        queued,
+        session.get("chunks_dropped"),
+        session.get("focus"),
+    ]
 
 
 @admin.command()

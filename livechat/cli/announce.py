@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from livechat.cli.token import Duration
 @click.option("--image-url", help="A picture to show.")
 @click.option("--severity", type=click.Choice(["info", "warning", "critical"]), default="info", show_default=True)
 @click.option("--expires-in", type=Duration(), help="Not told any more after 90s, 15m, 1h, 30d, ...")
-@remote_options
+@partial(remote_options, names=("--server",))
 def announce(
     title: str,
     body: str,

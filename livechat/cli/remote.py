@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 import click
 
+from livechat.cli.address import configured_authority, http_url, server_option
 from livechat.config import Config, load_config, read_secret
 from livechat.credentials import mint_token
 from livechat.error import ConfigError
@@ -154,10 +155,14 @@ class Remote:
         return ConfigError(f"{self.shown} refuses: {one_line(reason)}")
 
 
-def remote_options(command: F) -> F:
-    """Give a command the options by which it finds a server; see `find_remote`."""
+def remote_options(command: F, names: tuple[str, ...] = ("--server", "--url", "server")) -> F:
+    """Give a command the options by which it finds a server; see `find_remote`.
+
+    Args:
+        names: of the one that says which, where `--url` is something else.
+    """
     options = (
-        click.option("--server", metavar="URL", help="http(s)://HOST:PORT.  [the configured host and port]"),
+        server_option(*names),
         click.option("--cacert", type=click.Path(path_type=Path), help="Whom to trust for https (PEM)."),
         click.option(
             "--data-dir", type=click.Path(path_type=Path), help="Where the secret is.  [./livechat-data]"
@@ -180,8 +185,9 @@ def find_remote(server: str | None, cacert: Path | None, data_dir: Path | None, 
     if not (token.isascii() and token.isprintable()):
         raise ConfigError("secret: only one of printable ASCII characters can be sent over HTTP")
     if server is None:
-        scheme = "http" if config.tls_cert is None else "https"
-        server = f"{scheme}://{_reachable(config.host)}:{config.port}"
+        server = f"{'http' if config.tls_cert is None else 'https'}://{configured_authority(config)}"
+    else:
+        server = http_url(server)
     # Not the one from above: a command may go on for longer than a token lives.
     return Remote(server, cacert, lambda lifetime_s: operator_token(config, lifetime_s))
 
@@ -221,25 +227,15 @@ def _reason(exc: Exception) -> str:
     return one_line(said or exc).lower() or type(exc).__name__
 
 
-def _reachable(host: str) -> str:
-    """Return where a client on this machine finds a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{host}]" if ":" in host else host
-
-
 def _connect(url: str, cacert: Path | None, timeout_s: float) -> http.client.HTTPConnection:
     """Prepare a connection to a server.
 
     Raises:
-        ConfigError: `url` is no URL of one, or `cacert` cannot be read.
+        ConfigError: `cacert` cannot be read.
     """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ConfigError(f"--server: expected http(s)://HOST:PORT, got {url!r}")
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port
+    assert host is not None, "it is one of `http_url`"
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:

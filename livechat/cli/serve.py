@@ -46,7 +46,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def serve(
     file: Path | None, store_url: str | None, media_workers: int | None, debug_echo: bool | None, **flags: Any
 ) -> None:
-    """Run the server until SIGTERM or SIGINT; a second one does not wait for clients.
+    """Run the server until SIGTERM or SIGINT, then drain: gateway.drain_ms and close_timeout_ms at most.
+
+    A second one waits for no client any more.
 
     SIGHUP reads the certificate, the keys for tokens and the unwanted words (chat.words_file) again. A service
     manager that started it (NOTIFY_SOCKET) is told when it is ready, reloads, stops, and that it works.
@@ -91,6 +93,7 @@ class _Run:
             self.starting.cancel()
         elif self.stopping.is_set():
             self.server.hurry()
+            _say("livechat: stopping at once", err=True)
         else:
             self.stopping.set()
 
@@ -109,7 +112,9 @@ async def _serve(config: Config, manager: ServiceManager) -> None:
                     await run.stopping.wait()
                     connected = run.server.statistics()["gateway"]["connections"]
                     await manager.stopping(f"draining {connected:.0f} connections")
-                    _say(f"livechat: draining {connected:.0f} connections; once more to stop at once", err=True)
+                    most_s = (config.gateway.drain_ms + config.gateway.close_timeout_ms) / 1000
+                    note = f"for at most {most_s:g} s; once more to stop at once"
+                    _say(f"livechat: draining {connected:.0f} connections, {note}", err=True)
             if run.starting.cancelled_caught:
                 _say("livechat: stopped before it listened", err=True)
             nursery.cancel_scope.cancel()

@@ -14,12 +14,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import click
 import trio
 
+from livechat.cli.address import configured_authority, gateway_url, server_option
 from livechat.cli.remote import one_line
 from livechat.client.client import Client, Event, open_client
 from livechat.client.error import ClientError
@@ -61,7 +61,7 @@ def voice_options(command: F) -> F:
     """Give a command the options by which it comes into a channel; see `find_caller`."""
     path = click.Path(path_type=Path)
     options = (
-        click.option("--url", metavar="URL", help="ws(s)://HOST:PORT/ws.  [the configured host and port]"),
+        server_option("--server", "--url", "url"),
         click.option("--cacert", type=path, help="Whom to trust for wss (PEM)."),
         click.option("--token-file", type=path, help="Holds a token, or the server's secret.  [LIVECHAT_SECRET]"),
         click.option("--user", metavar="USER", help="Who to be.  [a name made up, or the token's]"),
@@ -95,7 +95,10 @@ def find_caller(
     """
     config = load_config(file, {"data_dir": data_dir})
     made_up = f"{name}-{secrets.token_hex(3)}"
-    url = _own_url(config) if url is None else _gateway_url(url)
+    if url is None:
+        url = f"{'ws' if config.tls_cert is None else 'wss'}://{configured_authority(config)}/ws"
+    else:
+        url = gateway_url(url)
     tls = _tls(cacert) if url.startswith("wss") else None
     if token_file is not None:
         token = read_private(token_file, group_may_read=True)
@@ -118,30 +121,6 @@ def _minting(config: Config, user_id: str) -> Callable[[], Awaitable[str]]:
         return mint_token(config, user_id, lifetime_s=lifetime_s).token
 
     return fresh
-
-
-def _own_url(config: Config) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - compared, not bound
-    scheme = "ws" if config.tls_cert is None else "wss"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.port}/ws"
-
-
-def _gateway_url(url: str) -> str:
-    """Return the gateway of a server that is named by it or by its HTTP address.
-
-    Raises:
-        ConfigError: it is no such URL.
-    """
-    try:
-        parts = urlsplit(url)
-        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-        is_url = scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url:
-        raise ConfigError(f"--url: expected ws(s)://HOST:PORT/ws, got {url!r}")
-    path = parts.path if parts.path.strip("/") else "/ws"
-    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
 
 
 def _tls(cacert: Path | None) -> ssl.SSLContext:

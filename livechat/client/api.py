@@ -12,11 +12,14 @@ from typing import Any, Literal
 
 import trio
 
+from livechat.error import PayloadTooLarge
+from livechat.protocol.chunks import ChunkTaken
 from livechat.protocol.events import (
     ChannelCreated,
     ChannelDetails,
     ChannelJoined,
     ChannelPage,
+    HelloLimits,
     HistoryPage,
     MemberAdded,
     MemberPage,
@@ -38,6 +41,7 @@ from livechat.protocol.requests import (
     FloorRequest,
     Focus,
     History,
+    MediaChunk,
     MediaOffer,
     MemberAdd,
     MemberList,
@@ -50,7 +54,7 @@ from livechat.protocol.requests import (
     Typing,
     Unsubscribe,
 )
-from livechat.protocol.types import ChannelId, ChannelMode, FloorIndicator, PresenceStatus, Ssrc, UserId
+from livechat.protocol.types import ChannelId, ChannelMode, FloorIndicator, PresenceStatus, Ssrc, StreamId, UserId
 
 
 class HistoryIterator:
@@ -124,6 +128,11 @@ class Requests(ABC):
     @abstractmethod
     def is_online(self) -> bool:
         """Whether there is a session on a connection right now."""
+
+    @property
+    @abstractmethod
+    def limits(self) -> HelloLimits:
+        """The sizes that the server accepts, as it said last."""
 
     # --- channels ---------------------------------------------------------------------------------
 
@@ -283,6 +292,57 @@ class Requests(ABC):
     async def ping_floor(self, channel_id: str) -> None:
         """Say that we have the floor yet; to be said every 2 s."""
         await self._call(Op.FLOOR_PING, FloorPing(ChannelId(channel_id)))
+
+    # --- live media -------------------------------------------------------------------------------
+
+    async def send_chunk(
+        self,
+        channel_id: str,
+        stream_id: str,
+        chunk_seq: int,
+        data: bytes,
+        *,
+        mime: str,
+        keyframe: bool = False,
+        init: bool = False,
+    ) -> ChunkTaken:
+        """Send a piece of live media to whoever hears the channel now, and wait until the server has it.
+
+        Nothing is stored, and who reads too slowly loses it; see "Live streams" of the protocol. It is never sent
+        twice: after ConnectionLost go on with the next one. In a new session (StateChanged with `new_session`) the
+        stream has to begin anew, with its `init` chunk. To wait for no answer there is `Client.post_chunk`.
+
+        Args:
+            channel_id: one that the user is in.
+            stream_id: our own name of the stream; up to 8 in a channel, by default.
+            chunk_seq: rises from chunk to chunk. Count by ones: who hears it sees by that what it has lost.
+            data: at most `limits.chunk_bytes`.
+            mime: what it is.
+            keyframe: one can go on from here without what came before.
+            init: a decoder needs it first; the last one is kept for those who join later. It may also begin a
+                stream anew, with a lower `chunk_seq`.
+        """
+        request = self._chunk(channel_id, stream_id, chunk_seq, data, mime, keyframe=keyframe, init=init)
+        taken: ChunkTaken = await self._call(Op.MEDIA_CHUNK, request)
+        return taken
+
+    def _chunk(
+        self,
+        channel_id: str,
+        stream_id: str,
+        chunk_seq: int,
+        data: bytes,
+        mime: str,
+        *,
+        keyframe: bool,
+        init: bool,
+    ) -> MediaChunk:
+        """Check a chunk, before it becomes a packet of which the server would close the connection."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"data: expected bytes, got {type(data).__name__}")
+        if len(data) > (bytes_max := self.limits.chunk_bytes):
+            raise PayloadTooLarge(f"data: expected at most {bytes_max} bytes, got {len(data)}")
+        return MediaChunk(ChannelId(channel_id), StreamId(stream_id), chunk_seq, mime, data, keyframe, init)
 
     # --- oneself ----------------------------------------------------------------------------------
 

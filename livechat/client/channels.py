@@ -14,7 +14,9 @@ from livechat.client.pending import Answer, ignore
 from livechat.client.repair import Repairs
 from livechat.client.settings import ClientSettings
 from livechat.client.state import ClientState
+from livechat.client.streams import StreamBook
 from livechat.error import LiveError
+from livechat.protocol.chunks import ChunkEvent
 from livechat.protocol.events import (
     ChannelDetails,
     ChannelEvent,
@@ -53,6 +55,7 @@ class ChannelBook:
         ask: Ask,
     ) -> None:
         self.state = ClientState(settings.messages_kept)
+        self.streams = StreamBook()
         self.focus: ChannelId | None = None
         """The channel on the screen."""
         self._inbox = Inbox(held_max=settings.events_held_max)
@@ -82,6 +85,11 @@ class ChannelBook:
                 self.hand(self._inbox.close(event.channel_id))
                 self._told(event)
                 self._forget(event.channel_id)
+            case ChunkEvent():
+                # Of others come the last few of what was declined, or left, a moment ago.
+                if event.channel_id in self._inbox:
+                    for each in self.streams.take(event):
+                        self._tell(each)
             case _:
                 self._told(event)
 
@@ -129,6 +137,7 @@ class ChannelBook:
 
     def ready(self, ready: Ready) -> None:
         """Take READY. What was missed since the last session is a hole from here on, and is repaired."""
+        self.streams.restart()
         announcements = self.state.ready(ready)
         stated = {described.channel_id: described.last_seq for described in ready.channels}
         for channel_id, last_seq in stated.items():
@@ -145,6 +154,7 @@ class ChannelBook:
 
     def resumed(self, resumed: Resumed) -> None:
         """Take RESUMED; what it replayed has come before."""
+        self.streams.restart()
         for channel_id, done in resumed.channels.items():
             if channel_id not in self._inbox and channel_id not in self._unsubscribed:
                 self._discover(channel_id, done.last_seq)
@@ -227,6 +237,7 @@ class ChannelBook:
         if channel_id not in self._inbox:
             return
         self.hand(self._inbox.close(channel_id))
+        self.streams.forget(channel_id)
         channel = self.state.channels.get(channel_id)
         if channel is not None:
             channel.is_subscribed = False
@@ -267,6 +278,7 @@ class ChannelBook:
 
     def _forget(self, channel_id: ChannelId) -> None:
         self.state.leave(channel_id)
+        self.streams.forget(channel_id)
         self._joined.discard(channel_id)
         self._unsubscribed.pop(channel_id, None)
         if self.focus == channel_id:

@@ -29,8 +29,10 @@ from livechat.client.session import ClientSession
 from livechat.client.settings import ClientSettings
 from livechat.client.state import Channel
 from livechat.client.subscribers import Subscribers, Subscription
+from livechat.client.watching import Chunks, watch
 from livechat.protocol.events import (
     Announcement,
+    HelloLimits,
     Message,
     MessageCreated,
     UserPresence,
@@ -62,7 +64,7 @@ class Client(Requests):
         self._session = ClientSession(
             settings, user_id=user_id, uniform=uniform, can_renew=not isinstance(way.token, str)
         )
-        self._subscribers = Subscribers(settings.events_buffered_max)
+        self._subscribers = Subscribers(settings.events_buffered_max, settings.chunk_bytes_buffered_max)
         self._runner = Runner(self._session, way, settings, self._subscribers.publish)
         self._answered = trio.lowlevel.ParkingLot()
         self._floors: set[str] = set()
@@ -93,6 +95,13 @@ class Client(Requests):
     def session_id(self) -> SessionId | None:
         """The session; another one after a reconnect that could not resume."""
         return self._session.session_id
+
+    @property
+    def limits(self) -> HelloLimits:
+        """The sizes that the server accepts, as it said last."""
+        limits = self._session.limits
+        assert limits is not None, "there is a session once the block is entered"
+        return limits
 
     @property
     def local_host(self) -> str | None:
@@ -166,6 +175,19 @@ class Client(Requests):
             return event if isinstance(event, JobEvent | JobGap) and event.job_id == job_id else None
 
         return JobEvents(known, self._subscribers.subscribe(convert))
+
+    def chunks(self, channel_id: str, *, user_id: str | None = None, stream_id: str | None = None) -> Chunks:
+        """Iterate over the live streams of a channel, or some of them, from now on; see `Chunks`.
+
+        Of each stream come its `init` chunk first and then a keyframe, so it may be called at any time. What is
+        missing, because we read too slowly or were away, is told in its place (`ChunkGap`).
+
+        Args:
+            channel_id: one that the user is in.
+            user_id: only those that this user publishes.
+            stream_id: only those of this name.
+        """
+        return watch(self._session.book.streams, self._subscribers.subscribe, channel_id, user_id, stream_id)
 
     # --- messages -----------------------------------------------------------------------------------
 
@@ -253,6 +275,44 @@ class Client(Requests):
         self._subscribers.publish(SendChanged(sent, sent.state))
         if not self._session.unanswered:
             self._answered.unpark_all()
+
+    # --- live media ---------------------------------------------------------------------------------
+
+    async def post_chunk(
+        self,
+        channel_id: str,
+        stream_id: str,
+        chunk_seq: int,
+        data: bytes,
+        *,
+        mime: str,
+        keyframe: bool = False,
+        init: bool = False,
+    ) -> bool:
+        """Send a piece of live media; wait for no answer, only for room on the connection.
+
+        What the server refuses is told by `events` (an `Error` of op 29). What had not left when a connection
+        ended is dropped. See `send_chunk` for the arguments.
+
+        Returns:
+            Whether there was a session to send it in. If not, go on with a keyframe once there is one, and with
+            the `init` chunk if it is a new one.
+
+        Raises:
+            PayloadTooLarge: it has more data than the server takes.
+            ClientClosed: the client has ended.
+            ValueError: a value does not fit.
+
+        Cancellation:
+            It was not sent.
+        """
+        request = self._chunk(channel_id, stream_id, chunk_seq, data, mime, keyframe=keyframe, init=init)
+        self._check_running()
+        await self._runner.wait_room()
+        self._check_running()
+        is_said = self._session.say(Op.MEDIA_CHUNK, request)
+        self._runner.kick()
+        return is_said
 
     # --- push to talk -------------------------------------------------------------------------------
 

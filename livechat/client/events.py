@@ -9,6 +9,7 @@ from typing import Literal
 
 import attrs
 
+from livechat.protocol.chunks import ChunkEvent
 from livechat.protocol.events import (
     Announcement,
     ChannelEvent,
@@ -22,7 +23,7 @@ from livechat.protocol.events import (
     UserPresence,
 )
 from livechat.protocol.jobs import JobEvent
-from livechat.protocol.types import ChannelId, JobId
+from livechat.protocol.types import ChannelId, JobId, StreamId, UserId
 from livechat.protocol.voice_events import FloorEvent, MediaUpdate, SpeakingEvent
 
 State = Literal["connecting", "online", "resuming", "offline"]
@@ -67,6 +68,23 @@ class JobGap:
 
 
 @attrs.frozen
+class ChunkGap:
+    """The numbers of a live stream jump: chunks strictly between `after` and `before` are missing, and will be.
+
+    So it is if its publisher counts by ones; if not, nothing need be missing. What the server dropped because we
+    read too slowly ends with a keyframe, where the stream marks any; an `init` chunk from within the gap, or from
+    before it, comes ahead of that.
+    """
+
+    channel_id: ChannelId
+    user_id: UserId
+    """Who publishes the stream."""
+    stream_id: StreamId
+    after: int
+    before: int
+
+
+@attrs.frozen
 class ChannelLost:
     """The user is in a channel no more, and how that came about was not heard."""
 
@@ -90,10 +108,11 @@ ServerEvent = (
     | FloorEvent
     | JobEvent
     | MediaUpdate
+    | ChunkEvent
     | Error
 )
 """What the server tells. `Error` is one that answers no request of ours."""
 
-SessionEvent = ServerEvent | StateChanged | Gap | ChannelLost | JobGap
+SessionEvent = ServerEvent | StateChanged | Gap | ChannelLost | JobGap | ChunkGap
 Sequenced = Message | ChannelEvent
 """What has a place in a channel's one sequence; a ChannelEvent only with a `seq`."""

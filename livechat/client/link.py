@@ -18,13 +18,17 @@ from trio_websocket import WebSocketConnection, wrap_client_stream
 from livechat.client.settings import ClientSettings
 from livechat.client.stream import GatheringStream
 from livechat.error import PayloadTooLarge
-from livechat.protocol.codec import CODECS, JSON, Codec, Packet, decode_untrusted
+from livechat.protocol.codec import CODECS, JSON, MSGPACK, Codec, Packet, decode_untrusted
+from livechat.protocol.opcodes import Op
 
 MESSAGES_BUFFERED: Final = 64
 """Messages that trio-websocket reads ahead: each one handed over is a task switch, and these share it."""
 MASKED: Final = "***"
 SECRETS: Final = frozenset({"token", "client_key", "server_key"})
 """Fields whose values a debug hook is not shown."""
+
+BYTES_OPS: Final = frozenset({Op.MEDIA_CHUNK})
+"""Requests with bytes in them, which JSON can't carry: always msgpack, in a binary frame."""
 
 Direction = Literal["in", "out"]
 OnPacket = Callable[[Direction, dict[str, Any]], None]
@@ -112,12 +116,13 @@ class Link:
             PayloadTooLarge: it is larger; it was not sent.
             ConnectionClosed: the connection has ended.
         """
-        body = self._codec.encode(packet)
+        codec = MSGPACK if packet["op"] in BYTES_OPS else self._codec
+        body = codec.encode(packet)
         if bytes_max is not None and len(body) > bytes_max:
             raise PayloadTooLarge(f"packet: expected at most {bytes_max} bytes, got {len(body)}")
         if self._on_packet is not None:
             self._on_packet("out", masked(packet))
-        await self._ws.send_message(body if self._codec.binary else body.decode())
+        await self._ws.send_message(body if codec.binary else body.decode())
 
     def burst(self) -> AbstractContextManager[None]:
         """See `GatheringStream.burst`."""

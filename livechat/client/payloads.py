@@ -15,11 +15,20 @@ from cattrs.gen import make_dict_structure_fn
 
 from livechat.client.events import ServerEvent
 from livechat.error import ProtocolError
-from livechat.protocol import events, jobs, voice_events
+from livechat.protocol import chunks, events, jobs, voice_events
 from livechat.protocol.catalog import ACK_DATA, FLOOR_OPS
 from livechat.protocol.codec import Packet
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import AnnouncementId, ChannelId, JobId, MessageId, SessionId, Ssrc, UserId
+from livechat.protocol.types import (
+    AnnouncementId,
+    ChannelId,
+    JobId,
+    MessageId,
+    SessionId,
+    Ssrc,
+    StreamId,
+    UserId,
+)
 
 T = TypeVar("T")
 
@@ -39,6 +48,7 @@ EVENTS: Final[dict[int, type[ServerEvent]]] = {
     Op.MEDIA_UPDATE: voice_events.MediaUpdate,
     Op.JOB_EVENT: jobs.JobEvent,
     Op.SPEAKING: voice_events.SpeakingEvent,
+    Op.MEDIA_CHUNK_EVENT: chunks.ChunkEvent,
 }
 
 ANSWERS: Final[dict[int, type[Any]]] = {op: cls for op, cls in ACK_DATA.items() if op != Op.TYPING}
@@ -115,13 +125,14 @@ def _is(kind: object) -> Callable[[Any], bool]:
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
     text, integer = _exact(str, "text"), _exact(int, "an integer")
-    for name in (str, UserId, ChannelId, SessionId, MessageId, AnnouncementId, JobId):
+    for name in (str, UserId, ChannelId, SessionId, MessageId, AnnouncementId, JobId, StreamId):
         converter.register_structure_hook(name, text)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook_func(lambda cls: cls == PARTIAL, _partial)
     for number in (int, Ssrc):
         converter.register_structure_hook(number, integer)
     converter.register_structure_hook(bool, _exact(bool, "true or false"))
+    converter.register_structure_hook(bytes, _exact(bytes, "bytes"))
     # Every word of the protocol is text, and a newer server may have more of them.
     converter.register_structure_hook_factory(_is(Literal), lambda _cls: text)
 

@@ -27,7 +27,7 @@ from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected
 
 from livechat.client.error import ClientError
 from livechat.client.events import SessionEvent
-from livechat.client.link import Dial, Link, OnPacket, Target, local_host, open_link
+from livechat.client.link import BYTES_OPS, Dial, Link, OnPacket, Target, local_host, open_link
 from livechat.client.reconnect import Ended
 from livechat.client.session import ClientSession
 from livechat.client.settings import ClientSettings
@@ -47,6 +47,9 @@ RENEW_SHARE: Final = 0.8
 server says that it ends soon."""
 RENEW_PAUSE_S: Final = 60.0
 """How long a renewal waits for its answer."""
+
+PACKETS_AHEAD: Final = 8
+"""Packets that may wait for the connection when a media chunk joins them."""
 
 
 @attrs.frozen
@@ -92,6 +95,7 @@ class Runner:
         self._interruptible: set[trio.CancelScope] = set()
         self._conversation: trio.CancelScope | None = None
         self._sender = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
         self._timer = trio.lowlevel.ParkingLot()
         self._timer_at = -math.inf
         """When the timer wakes up by itself; it is awake while this is in the past."""
@@ -132,6 +136,7 @@ class Runner:
         session = self._session
         while session.events:
             self._publish(session.events.popleft())
+        self._tell_room()
         if session.is_online:
             self.entered.set()
         if session.outgoing:
@@ -142,6 +147,16 @@ class Runner:
             self._timer.unpark_all()
         if session.expires_at != self._renewed_for or session.is_warned:
             self._renewal.unpark_all()
+
+    async def wait_room(self) -> None:
+        """Wait while too much is to be sent that can wait no longer."""
+        await trio.lowlevel.checkpoint()
+        while len(self._session.outgoing) >= PACKETS_AHEAD:
+            await self._room.park()
+
+    def _tell_room(self) -> None:
+        if self._room and len(self._session.outgoing) < PACKETS_AHEAD:
+            self._room.unpark_all()
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -322,9 +337,12 @@ class Runner:
 
     async def _send_one(self, link: Link) -> None:
         packet = self._session.outgoing.popleft()
-        limits = self._session.limits
+        self._tell_room()
+        limits, bytes_max = self._session.limits, None
+        if limits is not None:
+            bytes_max = limits.frame_bytes if packet["op"] in BYTES_OPS else limits.message_bytes
         try:
-            await link.send(packet, None if limits is None else limits.message_bytes)
+            await link.send(packet, bytes_max)
         except PayloadTooLarge as exc:
             self._session.reject(packet.get("id"), exc)
             self.kick()

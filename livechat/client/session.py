@@ -294,6 +294,12 @@ class ClientSession:
             self.ask(Op.IDENTIFY, self.identity(token), ignore)
             self.advance(now)
 
+    def say(self, op: int, payload: Any) -> bool:
+        """Send what is of the moment and gets no answer; return False if there is no session to say it in."""
+        if self.is_online and self.closing is None:
+            self._send(op, payload)
+        return self.is_online and self.closing is None
+
     def reject(self, request_id: object, error: LiveError) -> None:
         """Refuse what was about to be sent, as the server would."""
         self._refuse(request_id, error)

@@ -10,6 +10,7 @@ from livechat.protocol.types import PresenceStatus
 
 CodecName = Literal["msgpack", "json"]
 LINGER_S_MAX = 0.1
+CHUNK_BYTES_BUFFERED_MAX: Final = 32 * 2**20
 
 
 def _linger(_instance: object, _attribute: object, value: float) -> None:
@@ -85,6 +86,8 @@ class ClientSettings:
     """Events of one channel kept while an earlier one is missing; more are fetched again instead."""
     events_buffered_max: int = attrs.field(default=10_000, validator=_at_least_one)
     """Events waiting for one subscriber; past it the subscription ends."""
+    chunk_bytes_buffered_max: int = attrs.field(default=CHUNK_BYTES_BUFFERED_MAX, validator=_at_least_one)
+    """Bytes of media chunks waiting for one subscriber; past it the subscription ends."""
     job_events_kept: int = attrs.field(default=1000, validator=_at_least_one)
     """The newest events of jobs that are kept, for who asks for a job after it has begun (`Client.job_events`)."""
     messages_kept: int = 100

@@ -14,6 +14,8 @@ from weakref import WeakSet
 import trio
 
 from livechat.client.error import SubscriberTooSlow
+from livechat.client.settings import CHUNK_BYTES_BUFFERED_MAX
+from livechat.protocol.chunks import ChunkEvent
 
 T = TypeVar("T")
 
@@ -26,11 +28,14 @@ class Subscription(Generic[T]):
     Args:
         convert: returns what the subscriber gets for an event, or None if it is not for it.
         buffered_max: events that may wait.
+        chunk_bytes_max: bytes of media chunks among them.
     """
 
-    def __init__(self, convert: Callable[[Any], T | None], buffered_max: int) -> None:
+    def __init__(self, convert: Callable[[Any], T | None], buffered_max: int, chunk_bytes_max: int) -> None:
         self._convert = convert
         self._buffered_max = buffered_max
+        self._chunk_bytes_max = chunk_bytes_max
+        self._chunk_bytes = 0
         self._buffer: deque[T] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
         self._has_ended = False
@@ -56,7 +61,9 @@ class Subscription(Generic[T]):
             if self._has_ended:
                 raise StopAsyncIteration
             await self._arrived.park()
-        return self._buffer.popleft()
+        item = self._buffer.popleft()
+        self._chunk_bytes -= _chunk_bytes(item)
+        return item
 
     def close(self) -> None:
         """End it; what is in its buffer can still be read."""
@@ -79,6 +86,12 @@ class Subscription(Generic[T]):
         if len(self._buffer) >= self._buffered_max:
             self.end(SubscriberTooSlow(f"{self._buffered_max} events waited for a subscriber that does not read"))
             return
+        chunk_bytes = self._chunk_bytes + _chunk_bytes(item)
+        if chunk_bytes > self._chunk_bytes_max and self._buffer:
+            waited = f"{self._chunk_bytes} bytes of media chunks waited"
+            self.end(SubscriberTooSlow(f"{waited} for a subscriber that does not read"))
+            return
+        self._chunk_bytes = chunk_bytes
         self._buffer.append(item)
         self._arrived.unpark()
 
@@ -88,10 +101,12 @@ class Subscribers:
 
     Args:
         buffered_max: events that may wait for each.
+        chunk_bytes_max: bytes of media chunks among them.
     """
 
-    def __init__(self, buffered_max: int) -> None:
+    def __init__(self, buffered_max: int, chunk_bytes_max: int = CHUNK_BYTES_BUFFERED_MAX) -> None:
         self._buffered_max = buffered_max
+        self._chunk_bytes_max = chunk_bytes_max
         # Weak: who has stopped reading and forgot to say so gets nothing any more.
         self._subscriptions: WeakSet[Subscription[Any]] = WeakSet()
         self._ended = False
@@ -102,7 +117,7 @@ class Subscribers:
 
     def subscribe(self, convert: Callable[[Any], T | None]) -> Subscription[T]:
         """Make a subscription; see `Subscription`."""
-        subscription = Subscription(convert, self._buffered_max)
+        subscription = Subscription(convert, self._buffered_max, self._chunk_bytes_max)
         if self._ended:
             subscription.end(self._error)
         else:
@@ -120,3 +135,7 @@ class Subscribers:
         self._error = error
         for subscription in list(self._subscriptions):
             subscription.end(error)
+
+
+def _chunk_bytes(item: object) -> int:
+    return len(item.data) if isinstance(item, ChunkEvent) else 0
