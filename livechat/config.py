@@ -155,6 +155,10 @@ class Config:
                     f"gateway.trusted_proxies: expected IP addresses or networks, got {proxy!r}"
                 ) from None
 
+    def doubts(self) -> list[str]:
+        """Return what an operator should know of settings of which one makes another pointless, a line each."""
+        return [*self.gateway.doubts(self.chunks.data_bytes), *self.chunks.doubts()]
+
 
 def _is_ip_address(text: str) -> bool:
     try:

@@ -40,6 +40,8 @@ log = structlog.get_logger("livechat.server")
 
 RECONNECT_SHARE: Final = 0.5
 """Clients are asked to come back within this share of the drain window, so that all have gone by its end."""
+HURRIED_CLOSE_S: Final = 0.2
+"""How long clients may take to answer the close frame once they are not to be waited for."""
 
 
 class Front:
@@ -70,6 +72,9 @@ class Front:
         self._sockets = sockets
         self._nobody_left = trio.lowlevel.ParkingLot()
         self._drain_scope = trio.CancelScope()
+        self._close_scope = trio.CancelScope()
+        self._rest: trio.CancelScope | None = None
+        """Of what is left to be done once all are told that they are closed; None before."""
         counters = node.instruments.counters
         self.pool = _make_pool(config.gateway, counters)
         """What all egress queues have in common."""
@@ -98,6 +103,8 @@ class Front:
 
     def listen(self) -> None:
         """Let clients connect from now on."""
+        for doubt in self._config.doubts():
+            log.warning("one setting makes another pointless", doubt=doubt)
         if self._config.gateway.debug_echo:
             log.warning("anybody may use the echo for tests", path=ECHO_PATH, setting="gateway.debug_echo")
         tcp.listen(self._sockets)
@@ -105,9 +112,18 @@ class Front:
     def hurry(self) -> None:
         """End a drain that is under way, or that comes, without waiting for clients to go."""
         self._drain_scope.cancel()
+        if self._rest is not None:
+            now = trio.current_time()
+            self._close_scope.deadline = min(self._close_scope.deadline, now + HURRIED_CLOSE_S)
+            self._rest.deadline = min(self._rest.deadline, now + 2 * HURRIED_CLOSE_S)
 
-    async def drain(self) -> None:
-        """Ask all clients to go elsewhere, wait a while for them, jobs and responses; then close all (4003)."""
+    async def drain(self, rest: trio.CancelScope) -> None:
+        """Ask all clients to go elsewhere, wait a while for them, jobs and responses; then close all (4003).
+
+        Args:
+            rest: in it the connections' tasks run. In the end its deadline is set: what has not ended by then was
+                still at its handshake.
+        """
         self._node.draining = True
         self._jobs.close()
         self._http.close()
@@ -130,6 +146,16 @@ class Front:
             connection.close(CloseCode.DRAIN)
         for scope in self.http_scopes:
             scope.cancel()
+        rest.deadline = trio.current_time() + self._config.gateway.close_timeout_ms / 1000
+        self._rest = rest
+        if self._drain_scope.cancel_called:
+            self.hurry()
+        with self._close_scope:
+            while self.connections:
+                await self._nobody_left.park()
+        if self._close_scope.cancelled_caught:
+            for connection in list(self.connections):
+                connection.sink.abort()
 
     async def _serve(self, transport: Transport, head: RequestHead | None, received: bytes) -> None:
         """Serve one accepted connection."""

@@ -226,7 +226,7 @@ class Server(TokenControls, KeyControls):
         return register
 
     def hurry(self) -> None:
-        """End a drain that is under way, or that comes, without waiting for clients to go."""
+        """End a drain that is under way, or that comes, without waiting for clients to go or to answer."""
         self._front.hurry()
 
     async def reload(self) -> bool:
@@ -437,9 +437,7 @@ async def _run(server: Server, run_media: Callable[[], Awaitable[None]]) -> Asyn
             connections.start_soon(accept)
             yield
             accepting.cancel()
-            await server._front.drain()
-            # What has not ended by then was still at its handshake.
-            connections.cancel_scope.deadline = trio.current_time() + server.config.gateway.close_timeout_ms / 1000
+            await server._front.drain(connections.cancel_scope)
         services.cancel_scope.cancel()
 
 

@@ -38,11 +38,12 @@ from livechat.protocol.events import (
 )
 from livechat.protocol.jobs import JobEvent
 from livechat.protocol.types import ChannelId, SessionId, UserId
+from livechat.protocol.value import value
 from livechat.protocol.voice_events import FloorEvent, SpeakingEvent
 from livechat.telemetry.trace import traceparent
 
 
-@attrs.frozen
+@value
 class ChannelNotice:
     """Something that happened in a channel and that its members are to hear."""
 
@@ -55,7 +56,7 @@ class ChannelNotice:
     """The traceparent of the request that caused it."""
 
 
-@attrs.frozen
+@value
 class FocusNotice:
     """Something that only who looks at a channel is to hear."""
 
@@ -97,7 +98,7 @@ class FloorNotice:
     """The traceparent of the request that caused it."""
 
 
-@attrs.frozen
+@value
 class UserNotice:
     """Something that concerns one user."""
 

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 import trio
 
-from livechat.cluster.sessions import SessionRecord, SessionStorage
+from livechat.cluster.sessions import NOWHERE, SessionRecord, SessionStorage
 from livechat.hub.users import Session, SessionState, UserHub
 from livechat.protocol.types import SessionId
 
@@ -78,12 +78,13 @@ class SessionKeeper:
 
     def _record(self, session: Session) -> SessionRecord:
         is_parked = session.state is SessionState.PARKED
+        positions = {channel_id: spans[0].after for channel_id, spans in session.spans.items() if spans}
         return SessionRecord(
             session_id=session.session_id,
             user_id=session.user_id,
             node_id=self._node_id,
             is_admin=session.is_admin,
-            positions={channel_id: spans[0].after for channel_id, spans in session.spans.items() if spans},
+            positions=positions or NOWHERE,
             unsubscribed=session.unsubscribed,
             parked_at_ms=session.parked_at_ms if is_parked else None,
         )

@@ -18,7 +18,7 @@ from typing import Final
 from livechat.gateway.chunklane import ChunkLane
 from livechat.protocol.delivery import StateMark
 from livechat.protocol.outgoing import ChunkMark, Tag
-from livechat.protocol.types import ChannelId
+from livechat.protocol.types import ChannelId, StreamKey
 
 JOIN_FRAMES_MAX: Final = 64
 JOIN_BYTES_MAX: Final = 262_144
@@ -166,12 +166,27 @@ class Backlog:
                 parts.append(frame)
                 size += len(frame)
         if self.chunks is not None:
-            for frame in self.chunks.frames():
+            for frame, _ in self.chunks:
                 if len(parts) >= JOIN_FRAMES_MAX or (size and size + len(frame) > JOIN_BYTES_MAX):
                     break
                 parts.append(frame)
                 size += len(frame)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def first(self, size: int) -> Iterator[tuple[int, Tag | None]]:
+        """Yield size and tag of the frames that the first `size` bytes of what `join` returns are of."""
+        for frame, tag in self._waiting():
+            if size <= 0:
+                return
+            if frame:
+                yield len(frame), tag
+                size -= len(frame)
+
+    def _waiting(self) -> Iterator[tuple[bytes, Tag | None]]:
+        yield self._begun, self._begun_tag
+        yield from zip(self._frames, self._tags, strict=True)
+        if self.chunks is not None:
+            yield from self.chunks
 
     def consume(self, sent: int) -> None:
         """Forget the first `sent` bytes of what `join` has returned."""
@@ -217,3 +232,8 @@ class Backlog:
     def drop_chunks(self, channel_id: ChannelId | None = None) -> int:
         """Drop the chunks that have not begun to leave, or those of one channel; return how many those were."""
         return 0 if self.chunks is None else self.chunks.drop(channel_id)
+
+    def forget_stream(self, stream: StreamKey) -> None:
+        """Forget what was dropped of a stream that is over."""
+        if self.chunks is not None:
+            self.chunks.forget(stream)

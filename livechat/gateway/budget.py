@@ -82,6 +82,11 @@ class Budget:
         """Queues that hold something."""
         self._is_relieving = False
 
+    @property
+    def holders(self) -> int:
+        """Queues that hold something."""
+        return len(self._holders)
+
     def note(self, holder: Holder, before: int, now: int) -> None:
         """Note that a queue holds more or less than before; if it is too much for all, make room at once."""
         self.used_bytes += now - before

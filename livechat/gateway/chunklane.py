@@ -5,7 +5,7 @@ It must not send, and it knows nothing of what else waits. *pure*.
 Once a chunk of a stream was left out, the receiver gets nothing more of that stream until its next keyframe; and
 if the `init` chunk was among what was left out, that one again just before the keyframe.
 
-    stream     in step ──a chunk is dropped──► gap ──keyframe──► in step
+    stream     in step ──a chunk is dropped──► gap ──keyframe, or the stream is over──► in step
                                                 │ any other chunk: left out; an init chunk: owed
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from livechat.protocol.outgoing import ChunkMark
-from livechat.protocol.types import ChannelId, StreamId, UserId
+from livechat.protocol.types import ChannelId, StreamKey
 
 GAPS_MAX: Final = 64
 """Streams of which one client has lost something; past it the one that waits longest counts as over."""
@@ -33,7 +33,7 @@ class ChunkLane:
         self.waiting_bytes = 0
         """Of the chunks that wait."""
         self._chunks: deque[_Chunk] = deque()
-        self._gaps: dict[tuple[ChannelId, UserId, StreamId], _Chunk | None] = {}
+        self._gaps: dict[StreamKey, _Chunk | None] = {}
         """Streams that wait for a keyframe, each with the init chunk that it is owed then."""
 
     def __len__(self) -> int:
@@ -63,9 +63,8 @@ class ChunkLane:
             dropped += self._drop_oldest()
         return dropped
 
-    def frames(self) -> Iterator[bytes]:
-        """Yield the frames, the oldest first."""
-        return (frame for frame, _ in self._chunks)
+    def __iter__(self) -> Iterator[_Chunk]:
+        return iter(self._chunks)
 
     def pop(self) -> _Chunk:
         """Take out the oldest."""
@@ -74,12 +73,19 @@ class ChunkLane:
         return chunk
 
     def drop(self, channel_id: ChannelId | None = None) -> int:
-        """Drop all that wait, or all of one channel; return how many those were."""
+        """Drop all that wait, or all of one channel, which is not heard any more; return how many those were."""
         before = len(self._chunks)
         streams = {mark.stream for _, mark in self._chunks if channel_id in (None, mark.stream[0])}
         for stream in streams:
             self._drop_stream(stream)
+        if channel_id is not None:
+            for stream in [stream for stream in self._gaps if stream[0] == channel_id]:
+                del self._gaps[stream]
         return before - len(self._chunks)
+
+    def forget(self, stream: StreamKey) -> None:
+        """Forget what was lost of a stream that is over: what comes next of that name begins anew."""
+        self._gaps.pop(stream, None)
 
     def _append(self, chunk: _Chunk) -> None:
         self._chunks.append(chunk)
@@ -95,7 +101,7 @@ class ChunkLane:
             self._drop_stream(chunk[1].stream, chunk)
         return before - len(self._chunks)
 
-    def _drop_stream(self, stream: tuple[ChannelId, UserId, StreamId], first: _Chunk | None = None) -> None:
+    def _drop_stream(self, stream: StreamKey, first: _Chunk | None = None) -> None:
         """Drop what waits of a stream, up to a keyframe that can be understood without what was dropped.
 
         Args:
@@ -103,15 +109,17 @@ class ChunkLane:
         """
         owed = None if first is None or not first[1].is_init else first
         kept: deque[_Chunk] = deque()
-        is_whole = False
+        is_whole = has_gained = False
         size = 0
         for chunk in self._chunks:
             frame, mark = chunk
             if mark.stream == stream and not is_whole:
-                # With an init chunk that was the oldest it would go on as before, and nothing were gained.
-                is_whole = first is not None and mark.is_keyframe and (mark.is_init or owed is not first)
+                # Where the oldest was the init chunk that is owed now, something else must have gone as well.
+                is_whole = mark.is_keyframe and (mark.is_init or owed is not first or has_gained)
+                is_whole &= first is not None
                 if not is_whole:
                     owed = chunk if mark.is_init else owed
+                    has_gained |= not mark.is_init
                     continue
                 if owed is not None and not mark.is_init:
                     kept.append(owed)
@@ -123,7 +131,7 @@ class ChunkLane:
         if not is_whole:
             self._note_gap(stream, owed)
 
-    def _note_gap(self, stream: tuple[ChannelId, UserId, StreamId], owed: _Chunk | None) -> None:
+    def _note_gap(self, stream: StreamKey, owed: _Chunk | None) -> None:
         self._gaps[stream] = owed
         if len(self._gaps) > GAPS_MAX:
             del self._gaps[next(iter(self._gaps))]

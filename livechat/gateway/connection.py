@@ -1,12 +1,11 @@
 """Owns one WebSocket connection: its nursery, its reader, and the one way in which it ends.
 
-It must not know what the client says (`conversation`), what a request does (`livechat.handlers`) or how bytes
-leave (`egress`).
+It must not know what the client says (`conversation`), what that does (`handlers`) or how bytes leave (`egress`).
 
     nursery of the connection, one cancel scope
-    ├─ run                         trio-websocket's reader: bytes → messages → conversation → handlers → replies
+    ├─ run                         the opening; then bytes → messages → conversation → handlers → replies
     ├─ EgressQueue.write_loop      egress queue → socket, only while something waits
-    ├─ _begin                      the opening; ends with it
+    ├─ trio-websocket's reader     for the opening; ends with it. Later, if it is needed, it is `run`'s
     └─ requests that read or replay, and end with the connection
 
 Whatever ends it (close frame, reset, protocol error, slow consumer, zombie, cancellation, shutdown) goes through
@@ -18,40 +17,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import structlog
 import trio
 from structlog.contextvars import bind_contextvars
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
+from trio_websocket import ConnectionClosed, WebSocketRequest
 
 from livechat.error import LiveError
 from livechat.gateway.budget import EgressPool
-from livechat.gateway.closing import CLOSE_CODES, DROPPING_CLOSES, LOGGED_CLOSES, OTHER_CODE
+from livechat.gateway.closing import CLOSE_CODES, DROPPING_CLOSES, LOGGED_CLOSES, OTHER_CODE, let_go
 from livechat.gateway.conversation import Conversation
 from livechat.gateway.demux import Message
 from livechat.gateway.egress import EgressQueue
 from livechat.gateway.expiry import expiry_deadlines, warning
-from livechat.gateway.head import END_OF_HEAD, RequestHead, bare_upgrade, credentials_untrusted, original_peer
+from livechat.gateway.head import RequestHead, original_peer
 from livechat.gateway.ingress import Ingress
 from livechat.gateway.liveness import Liveness
-from livechat.gateway.opening import UNAVAILABLE, agree, hello, response_of
+from livechat.gateway.opening import UNAVAILABLE, agree, hello, opening_untrusted, response_of
 from livechat.gateway.rates import RateLimits
 from livechat.gateway.settings import GatewaySettings
-from livechat.gateway.stream import GatewayStream, Reader, accept_request, take_request
+from livechat.gateway.stream import GatewayStream
 from livechat.gateway.transport import Transport
+from livechat.gateway.upgrade import UpgradeStream
 from livechat.handlers import lifecycle
 from livechat.handlers.auth import UserIdMissing
 from livechat.handlers.node import Node
 from livechat.hub.deadlines import Timer
-from livechat.hub.users import Mark, Outlet, Session, SessionState
-from livechat.protocol.codec import JSON, Codec
+from livechat.hub.users import Mark, Outlet, Queued, Session, SessionState
+from livechat.protocol.frames import serialize_pong
 from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, ends_session
 from livechat.protocol.outgoing import Batch, Outgoing
 from livechat.protocol.session import State
-from livechat.protocol.types import ChannelId
+from livechat.protocol.types import ChannelId, StreamKey
 from livechat.telemetry.scope import log_fields
-from livechat.telemetry.trace import parse_traceparent_untrusted
 
 log = structlog.get_logger("livechat.gateway")
 
@@ -85,28 +84,22 @@ class Connection:
         self._packets = node.packets
         self._backlog = node.channels.backlog
         self._settings = settings
-        self._credentials = credentials_untrusted(head, settings.allowed_origins, node.auth.cookie)
-        self._trace = parse_traceparent_untrusted(head.header("traceparent"))
-        self._extension = settings.extension_for(head.values("sec-websocket-extensions"))
-        self._codec: Codec = JSON
+        self._opening = opening_untrusted(head, settings, node.auth.cookie)
+        """There until the upgrade is being answered."""
         self._is_open = False
         """The handshake is through: only now may frames be sent."""
-        self._egress = EgressQueue(transport, pool, self)
+        self.sink = self._egress = EgressQueue(transport, pool, self)
         self._ingress = Ingress(
             transport,
-            received=bare_upgrade(head) + received.partition(END_OF_HEAD)[2],
-            on_frames=self._on_frames,
-            on_violation=self.close,
-            on_message=self._take,
-            on_passed=self._take_passed,
+            self,
+            received=received,
             # Whoever has not shown a token yet gets little memory; a message just past its limit still gets 1005.
             message_bytes_max=min(settings.frame_bytes, 2 * settings.message_bytes),
             counters=self._counters,
         )
-        self._stream = GatewayStream(self._ingress, self._egress, before_push=self._catch_up, on_close=self._ended)
+        self._stream: GatewayStream | None = None
+        """None as long as trio-websocket is not needed for what the client sends."""
         self._nursery: trio.Nursery | None = None
-        self._ws: WebSocketConnection | None = None
-        """None until the handshake and what came with it are through."""
         self._is_serving = False
         """A task of the connection may be started by whoever sends to it."""
         self._conversation = Conversation(node, settings, rates, self)
@@ -119,10 +112,8 @@ class Connection:
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
             identify_timeout_s=settings.identify_timeout_ms / 1000,
         )
-        self._timer: Timer | None = None
-        """The one entry in the node's heap."""
-        self._due_at = math.inf
-        """When the node's heap calls `on_deadline`."""
+        self._timer: Timer | None = None  # the one entry in the node's heap
+        self._due_at = math.inf  # when that calls `on_deadline`
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -132,20 +123,20 @@ class Connection:
         Cancellation:
             Closes with 4003; takes at most `close_timeout_ms` to say so.
         """
-        bind_contextvars(peer=self.peer_host, **log_fields(trace=self._trace))
+        bind_contextvars(peer=self.peer_host, **log_fields(trace=self._opening.trace))
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._is_serving = True
                 try:
-                    await self._serve(nursery)
+                    if await self._open(nursery) and (data := await self._ingress.receive()):
+                        await self._read_on(nursery, data)
                 finally:
                     # From here on the nursery may close at any time, and `finish` sends what is left.
                     self._is_serving = False
-                self._ended()
+                self.ended()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed):
-            # It failed before the WebSocket handshake was through.
-            self.close(CloseCode.ABNORMAL)
+            self.ended()
         except* Exception:
             # The boundary of one connection: whatever fails in here must not reach the others.
             log.exception("connection failed", peer=self.peer_host)
@@ -156,12 +147,13 @@ class Connection:
             with trio.move_on_after(self._settings.close_timeout_ms / 1000, shield=True):
                 await self._egress.finish()
             self._egress.abort()
-            self._conversation.ended()
             self._unwatch()
-            if self._left is not None and self._left[0].tail is self._left[1]:
-                # While it is parked it must not keep all of this in memory.
-                self._left[0].note_unsent(None)
-                self._node.keeper.note(self._left[0])
+            if self._left is not None:
+                lifecycle.connection_settled(self._node, *self._left)
+            # What it was made of holds on to it, and would wait for the garbage collector to find that out.
+            let_go(self._conversation, self._ingress, self._stream)
+            self._stream = self._nursery = self._left = None
+            del self._conversation
 
     def close(self, code: int, reason: str = "") -> None:
         """End the connection: out of the hubs now, then a close frame, then the socket. Never waits.
@@ -228,43 +220,41 @@ class Connection:
         if self._egress.broken:
             self.close(CloseCode.ABNORMAL)
 
-    async def _serve(self, nursery: trio.Nursery) -> None:
-        reader = Reader()
-        nursery.start_soon(self._begin, reader)
-        read = await reader.given()
-        del reader
-        await read()
+    async def _read_on(self, nursery: trio.Nursery, data: bytes) -> None:
+        """Serve a client that has sent what is for trio-websocket to read."""
+        self._stream = GatewayStream(self._ingress, self._egress, self, data)
+        await self._stream.serve(nursery, message_bytes_max=self._settings.frame_bytes)
 
-    async def _begin(self, reader: Reader) -> None:
-        """Open the connection; this task ends then."""
-        self._ws = await self._open(reader)
-        if self._ws is None:
-            self._cancel()
-        else:
-            self._ingress.consumed()
-
-    def _take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
+    def take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
+        """See `IngressOwner`."""
         if self.close_code is not None:
             # The reader is cancelled at its next checkpoint, which this is.
             return trio.sleep_forever
         return self._conversation.take(message)
 
-    async def _take_passed(self) -> None:
-        """Take a message that trio-websocket has read: it was in fragments, or large."""
-        assert self._ws is not None
-        try:
-            message = await self._ws.get_message()
-        except ConnectionClosed:
-            self._ended()
-            await trio.sleep_forever()
-        else:
-            wait = self._take(message)
-            if wait is not None:
-                await wait()
+    def take_ping(self, payload: bytes) -> None:
+        """See `IngressOwner`."""
+        self._catch_up()
+        self._egress.push_control(serialize_pong(payload))
 
-    def _ended(self) -> None:
+    async def take_passed(self) -> None:
+        """See `IngressOwner`: a message that was in fragments, or large."""
+        assert self._stream is not None
+        try:
+            wait = self.take(await self._stream.get_message())
+        except ConnectionClosed:
+            self.ended()
+            wait = trio.sleep_forever
+        if wait is not None:
+            await wait()
+
+    def failed(self) -> None:
+        """See `IngressOwner`."""
+        self._egress.fail()
+
+    def ended(self) -> None:
         """End with the WebSocket: its reader has ended, or is about to."""
-        code, by_peer = (CloseCode.ABNORMAL, False) if self._ws is None else self._stream.ending(self._ws)
+        code, by_peer = (CloseCode.ABNORMAL, self._is_open) if self._stream is None else self._stream.ending()
         if by_peer:
             self._ended_by_peer(code)
         else:
@@ -275,19 +265,20 @@ class Connection:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    async def _open(self, reader: Reader) -> WebSocketConnection | None:
-        """Do the handshake, and what its token asks for; None: it came to nothing.
+    async def _open(self, nursery: trio.Nursery) -> bool:
+        """Do the handshake, and what its token asks for; False: it came to nothing.
 
         What this needs must not stay in memory while the connection lasts.
         """
+        opening = self._opening
+        del self._opening
         await self.wait_turn()
-        request = await take_request(
-            cast("trio.Nursery", reader), self._stream, message_bytes_max=self._settings.frame_bytes
-        )
+        upgrade = UpgradeStream(opening.head, self._egress)
+        request = await upgrade.take_request(nursery)
         if request is None:
             self.close(CloseCode.ABNORMAL)
-            return None
-        credentials, self._credentials = self._credentials, None
+            return False
+        credentials = opening.credentials
         identity = None
         if credentials is not None:
             try:
@@ -296,18 +287,20 @@ class Connection:
                 # RESUME will tell by its session whose it is, so there the token alone is enough.
                 if not (credentials.awaits_resume and isinstance(refusal, UserIdMissing)):
                     await self._reject(request, refusal)
-                    return None
-        subprotocol, self._codec = agree(request.proposed_subprotocols, self._extension)
-        ws = await accept_request(request, self._ingress, subprotocol=subprotocol, extension=self._extension)
+                    return False
+        subprotocol, self._egress.codec = agree(request.proposed_subprotocols, opening.extension)
+        if opening.extension is not None:
+            self._ingress.inflate()
+        await upgrade.accept(request, subprotocol, opening.extension)
         self._is_open = True
         self.send(hello(self._node, self._settings))
         if self._node.draining:
             self.close(CloseCode.DRAIN)
-            return None
+            return False
         self.watch_deadline()
         if credentials is not None and identity is not None and not credentials.awaits_resume:
             await self._conversation.begin_as(identity)
-        return ws
+        return True
 
     async def _reject(self, request: WebSocketRequest, refusal: LiveError) -> None:
         """Answer an upgrade whose token is not good with an HTTP status instead."""
@@ -364,7 +357,8 @@ class Connection:
         self.liveness.identified(*expiry_deadlines(self._node, expires_at))
         self.watch_deadline()
 
-    def _on_frames(self) -> None:
+    def heard(self) -> None:
+        """See `IngressOwner`."""
         self.liveness.heard(self._node.now())
 
     # --- out --------------------------------------------------------------------------------------
@@ -390,7 +384,7 @@ class Connection:
     def send_batch(self, batch: Batch) -> None:
         """See `Outlet`: what the session's channels were sent lately, ahead of anything else."""
         if self._is_open:
-            joined, frames = batch.joined(self._codec)
+            joined, frames = batch.joined(self._egress.codec)
             if self._packets.is_watched:
                 frames = [self._frame(packet) for packet in batch.packets]
             else:
@@ -399,7 +393,7 @@ class Connection:
 
     def _frame(self, packet: Outgoing) -> bytes:
         self._counters.packets_out += 1
-        frame = packet.frame(self._codec)
+        frame = packet.frame(self._egress.codec)
         if self._packets.is_watched:
             self._packets.went(packet, frame, self.peer_host, self.session or self._claimed)
         return frame
@@ -413,7 +407,7 @@ class Connection:
             self._catch_up()
             return False
         # Written here, so that whoever made a packet that can't be is the one to hear of it.
-        packet.frame(self._codec)
+        packet.frame(self._egress.codec)
         return self._backlog.follow(self.session, packet)
 
     def _catch_up(self) -> None:
@@ -421,12 +415,14 @@ class Connection:
         if self._backlog.is_behind and self.session is not None:
             self._backlog.catch_up(self.session)
 
+    before_push = _catch_up
+
     # --- what handlers may ask of it; see `Caller` ----------------------------------------------------
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """What waits for the client: (frames, bytes)."""
-        return self._egress.queued_frames, self._egress.queued_bytes
+    def queued(self) -> Queued:
+        """What waits for the client, and what it did not get."""
+        return Queued(self._egress.queued_frames, self._egress.queued_bytes, self._egress.chunks_dropped)
 
     @property
     def is_crowded(self) -> bool:
@@ -479,6 +475,10 @@ class Connection:
     def drop_chunks(self, channel_id: ChannelId) -> None:
         """See `Outlet.drop_chunks`."""
         self._egress.drop_chunks(channel_id)
+
+    def forget_stream(self, stream: StreamKey) -> None:
+        """See `Outlet.forget_stream`."""
+        self._egress.forget_stream(stream)
 
     def expel(self, code: int, reason: str) -> None:
         """See `Outlet.expel`."""

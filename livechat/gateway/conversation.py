@@ -9,7 +9,7 @@ leave (`egress`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
@@ -29,10 +29,10 @@ from livechat.error import (
 )
 from livechat.gateway.asked import Asked
 from livechat.gateway.demux import Message
-from livechat.gateway.lanes import Answer, Lanes, Pace
+from livechat.gateway.lanes import Lanes, Pace, Told
 from livechat.gateway.liveness import Liveness
 from livechat.gateway.rates import RateLimiter, RateLimits
-from livechat.gateway.settings import GatewaySettings
+from livechat.gateway.settings import CHUNK_HEAD_BYTES, GatewaySettings
 from livechat.handlers import access, resume
 from livechat.handlers import session as session_handlers
 from livechat.handlers.auth import Banned, Identity, UserIdMissing
@@ -78,12 +78,10 @@ HEARTBEATS: Final[frozenset[Message]] = frozenset(
 HEARTBEAT_LENGTH_MAX: Final = max(map(len, HEARTBEATS))
 HEARTBEAT_ACK: Final = Outgoing(Op.HEARTBEAT_ACK, None)
 """The answer to all of them: it is encoded once."""
-_SYNC_LANE: Final = Op.SYNC
-"""A replay may take as long as the client reads; it must not hold up what else is asked of its channels."""
+OWN_LANES: Final = frozenset((Op.SYNC, Op.HEARTBEAT))
+"""What has a lane of its own, whatever channel it names: a replay may take as long as the client reads, and must
+not hold up what else is asked of its channels; a HEARTBEAT must not wait for a store that takes its time."""
 
-
-CHUNK_HEAD_BYTES: Final = 4096
-"""More than a MEDIA_CHUNK takes beside its data: ids and a mime type of four bytes a character, and a trace."""
 CHUNKS_WAITING_MAX: Final = 8
 """MEDIA_CHUNKs that wait for what was asked before them; then no more are read. They are large."""
 
@@ -147,10 +145,13 @@ class Conversation:
         self._identity_refusals = 0
         self.state = State.ACTIVE
 
-    def ended(self) -> None:
+    def let_go(self) -> None:
         """Note that the connection is over."""
         for asked in list(self._unanswered or ()):
             asked.end_span("the connection ended")
+        if not self._lanes.count:
+            # No answer will come any more, and they hold on to this.
+            del self._lanes
 
     def take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
         """Take the client's next message; return what to await, if anything, before the one after it may be taken.
@@ -179,7 +180,8 @@ class Conversation:
             else:
                 self._held = self._held or deque()
                 self._held.append(packet)
-        return None if self._has_room else self._wait_room
+        is_idle = not (self._lanes.count or self._held or self._chunks_waiting)
+        return None if is_idle or self._has_room else self._wait_room
 
     @property
     def _may_beat(self) -> bool:
@@ -188,7 +190,7 @@ class Conversation:
 
     @property
     def _has_room(self) -> bool:
-        requests = len(self._lanes) + len(self._held or ())
+        requests = self._lanes.count + len(self._held or ())
         return requests < self._settings.requests_in_flight and self._chunks_waiting < CHUNKS_WAITING_MAX
 
     async def _wait_room(self) -> None:
@@ -223,78 +225,90 @@ class Conversation:
 
     # --- from messages to requests ----------------------------------------------------------------
 
-    def _decode(self, message: str | bytes) -> Packet | None:
+    def _decode(self, message: Message) -> Packet | None:
         """Parse a message; a bad one is answered here."""
-        # A text's bytes are at least its code points; measuring them exactly costs a copy only near the limit.
-        size = len(message)
-        if size * 4 > self._settings.message_bytes and isinstance(message, str):
-            size = len(message.encode())
-        limit = self._settings.message_bytes
-        if isinstance(message, bytes):
-            limit = max(limit, self._node.streams.settings.data_bytes + CHUNK_HEAD_BYTES)
         try:
-            _check_size(size, limit)
-            packet = decode_untrusted(message)
-            if packet.op != Op.MEDIA_CHUNK:
-                _check_size(size, self._settings.message_bytes)
+            # A text's bytes are at least its code points, and at most four times as many.
+            if len(message) * 4 <= self._settings.message_bytes:
+                packet = decode_untrusted(message)
+            else:
+                packet = self._decode_large(message)
         except LiveError as refusal:
-            if self._packets.is_watched:
-                self._packets.came(None, message, self._peer.peer_host, self._peer.session)
-            # Looking for the id parses the message, so in a far too large one nobody looks.
-            request_id = request_id_of_untrusted(message) if size <= 2 * limit else None
-            reply = error(refusal, None, request_id)
-            self._counters.errors[refusal.code] += 1
-            self._lanes.enter(None, Pace.STORED, lambda answer: answer(reply))
-            if isinstance(refusal, ProtocolError):
-                self._count_invalid()
+            self._refuse(message, refusal)
             return None
         if self._packets.is_watched:
             self._packets.came(packet, message, self._peer.peer_host, self._peer.session)
         return packet
 
+    def _decode_large(self, message: Message) -> Packet:
+        """Parse a message that may be too large; of what one may hold, only MEDIA_CHUNKs may be larger."""
+        size, limit = self._measure(message)
+        _check_size(size, limit)
+        packet = decode_untrusted(message)
+        if packet.op != Op.MEDIA_CHUNK:
+            _check_size(size, self._settings.message_bytes)
+        return packet
+
+    def _measure(self, message: Message) -> tuple[int, int]:
+        """Return how many bytes a message has, and how many it may have."""
+        if isinstance(message, str):
+            return len(message.encode()), self._settings.message_bytes
+        return len(message), max(
+            self._settings.message_bytes, self._node.streams.settings.data_bytes + CHUNK_HEAD_BYTES
+        )
+
+    def _refuse(self, message: Message, refusal: LiveError) -> None:
+        """Answer what is no packet."""
+        if self._packets.is_watched:
+            self._packets.came(None, message, self._peer.peer_host, self._peer.session)
+        size, limit = self._measure(message)
+        # Looking for the id parses the message, so in a far too large one nobody looks.
+        request_id = request_id_of_untrusted(message) if size <= 2 * limit else None
+        self._counters.errors[refusal.code] += 1
+        self._lanes.enter(Told(self._lanes, error(refusal, None, request_id)))
+        if isinstance(refusal, ProtocolError):
+            self._count_invalid()
+
     def _handle(self, packet: Packet) -> None:
         """Check, validate and do one request that need not wait for anybody but the store."""
-        asked = self._ask(packet)
-        if packet.op == Op.HEARTBEAT:
-            # It belongs to no channel, and must not wait for a store that takes its time.
-            self._begin(packet, self._peer.session, asked, self._send_reply)
-            return
-        key: Hashable = None if packet.d is None else packet.d.get("channel_id")
-        if packet.op == Op.SYNC:
-            key = _SYNC_LANE
-        elif type(key) is not str:
-            key = None
-        session = self._peer.session
-        pace = PACES.get(packet.op, Pace.STORED)
-        self._lanes.enter(key, pace, partial(self._begin, packet, session, asked))
+        asked = self._ask(packet, self._begin)
+        op = packet.op
+        if op in OWN_LANES:
+            asked.key = op
+        elif packet.d is not None:
+            key = packet.d.get("channel_id")
+            if type(key) is str:
+                asked.key = key
+        asked.pace = PACES.get(op, Pace.STORED)
+        self._lanes.enter(asked)
 
-    def _begin(self, packet: Packet, session: Session | None, asked: Asked, answer: Answer) -> None:
+    def _begin(self, asked: Asked) -> None:
+        packet, session = asked.packet, asked.session_or_none
         if packet.op == Op.MEDIA_CHUNK:
             self._chunks_waiting -= 1
-        call = self._call(packet, session, asked.through(answer))
         try:
             # First of all, so that what is refused for any other reason is not free to be asked without end.
             self._limit(packet)
             next_state(self.state, packet.op)
             request = request_untrusted(packet)
-            call.nonce = getattr(request, "nonce", None)
-            call.channel_id = getattr(request, "channel_id", None)
-            if session is not None:
+            asked.nonce = getattr(request, "nonce", None)
+            asked.channel_id = getattr(request, "channel_id", None)
+            if session is not None and session.channels is not None:
                 access.check_channels(session.channels, request)
             span = asked.current()
-            if self._is_taking and session is self._shown and call.trace is None and span is None:
-                self._run_here(call, request)
+            if self._is_taking and session is self._shown and asked.trace is None and span is None:
+                self._run_here(asked, request)
             else:
-                with call.scope(span):
-                    self._run(call, request)
+                with asked.scope(span):
+                    self._run(asked, request)
         except ProtocolError as refusal:
-            call.fail(refusal)
+            asked.fail(refusal)
             self._count_invalid()
         except LiveError as refusal:
-            call.fail(refusal)
+            asked.fail(refusal)
         except Exception:
-            log.exception("handler failed", op=packet.op, **call.log_fields())
-            call.fail(InternalError("internal error"))
+            log.exception("handler failed", op=packet.op, **asked.log_fields())
+            asked.fail(InternalError("internal error"))
 
     def _run_here(self, call: Call, request: Request) -> None:
         """Run a request in the task that shows its session already: log lines lack nothing but the channel."""
@@ -308,32 +322,18 @@ class Conversation:
             SHOWN_CHANNEL.reset(token)
 
     def _run(self, call: Call, request: Request) -> None:
-        if isinstance(request, Resume):
-            self._resumes += 1
-            self._counters.reconnects += 1
-            self._peer.spawn(lambda: self._resume(call, request))
-        else:
-            HANDLERS[call.op](call, request)
+        handler = HANDLERS.get(call.op)
+        if handler is not None:
+            handler(call, request)
+            return
+        assert isinstance(request, Resume)
+        self._resumes += 1
+        self._counters.reconnects += 1
+        self._peer.spawn(lambda: self._resume(call, request))
 
-    def _ask(self, packet: Packet) -> Asked:
-        return Asked(self._node.instruments, packet, self._unanswered)
-
-    def _call(self, packet: Packet, session: Session | None, asked: Asked) -> Call:
-        return Call(
-            node=self._node,
-            caller=self._peer,
-            session_or_none=session,
-            op=packet.op,
-            request_id=packet.id,
-            answer=asked,
-            trace=asked.trace,
-            pause=self._lanes.pause,
-            go_on=self._lanes.go_on,
-        )
-
-    def _send_reply(self, reply: Outgoing | None) -> None:
-        if reply is not None:
-            self._peer.reply(reply)
+    def _ask(self, packet: Packet, work: Callable[[Asked], None]) -> Asked:
+        peer = self._peer
+        return Asked(self._node, peer, peer.session, packet, self._lanes, work, self._unanswered)
 
     def _limit(self, packet: Packet) -> None:
         now = self._node.now()
@@ -362,10 +362,10 @@ class Conversation:
         """Do what an IDENTIFY would, for a token that came with the upgrade and was found good."""
         packet = Packet(Op.IDENTIFY, None)
         with self._asked():
-            await self._enter(packet, self._ask(packet), identity, Identify(token=""))
+            await self._enter(self._ask(packet, self._begin), identity, Identify(token=""))
 
     async def _identify(self, packet: Packet) -> None:
-        asked = self._ask(packet)
+        asked = self._ask(packet, self._begin)
         with self._asked():
             try:
                 self._limit(packet)
@@ -375,23 +375,24 @@ class Conversation:
                 identity = await self.authenticate(request.token, request.user_id)
             except LiveError as refusal:
                 reply = error(refusal, packet.op, packet.id)
-                self._lanes.enter(None, Pace.STORED, lambda answer: asked.through(answer)(reply))
+                asked.work = lambda asked: asked.answer(reply)
+                self._lanes.enter(asked)
                 self._count_refusal(refusal)
                 return
-            await self._enter(packet, asked, identity, request)
+            await self._enter(asked, identity, request)
 
-    async def _enter(self, packet: Packet, asked: Asked, identity: Identity, request: Identify) -> None:
+    async def _enter(self, asked: Asked, identity: Identity, request: Identify) -> None:
         """Begin an IDENTIFY, and wait for READY: what follows may need the session."""
-        session = self._peer.session
+        asked.session_or_none = session = self._peer.session
         is_first = session is None
 
-        def begin(answer: Answer) -> None:
-            call = self._call(packet, session, asked.through(answer))
-            with call.scope(asked.current()):
-                self._open(call, identity, request)
+        def begin(asked: Asked) -> None:
+            with asked.scope(asked.current()):
+                self._open(asked, identity, request)
 
-        self._lanes.enter(None, Pace.STORED, begin)
-        while is_first and len(self._lanes):
+        asked.work = begin
+        self._lanes.enter(asked)
+        while is_first and self._lanes.count:
             await self._park()
 
     def _open(self, call: Call, identity: Identity, request: Identify) -> None:

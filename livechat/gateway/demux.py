@@ -6,8 +6,9 @@ to wsproto, and once wsproto will fail the connection or close it, all that foll
     frame                                                     goes
     text or binary, whole, masked, at most `bytes_max`,       to the messages, unmasked
       no reserved bit, shortest length, UTF-8 if text
+    ping or pong, the same                                    to the messages, as a `Ping` or `Pong`
     the same, larger; fragments of a message in order          on; one message at a time, see `Demux.take`
-    ping, pong                                                 on
+    ping or pong among fragments                              on
     close, reserved bits or opcodes, not masked, … not UTF-8   on, and all that follows
 
 Source: RFC 6455, sections 5.2 to 5.6.
@@ -24,6 +25,7 @@ WHOLE_TEXT: Final = FIN | TEXT
 WHOLE_BINARY: Final = FIN | BINARY
 PING: Final = FIN | 0x9
 PONG: Final = FIN | 0xA
+CONTROLS: Final = (PING, PONG)
 OPCODE: Final = 0x0F
 RESERVED: Final = 0x70
 """The bits RSV1 to RSV3: of extensions, of which there are none."""
@@ -40,6 +42,20 @@ Message = str | bytes
 """Of a text frame, of a binary one."""
 
 
+class Ping(bytes):
+    """What came with a ping, to be sent back (RFC 6455, section 5.5.3); it takes its place among the messages.
+
+    Some clients send one every few seconds for as long as they live.
+    """
+
+
+class Pong(bytes):
+    """What came with a pong: nothing is due but to note that the client lives (RFC 6455, section 5.5.3).
+
+    Some clients send one unasked every now and then.
+    """
+
+
 class Demux:
     """The stream of one client, after the handshake.
 
@@ -48,6 +64,7 @@ class Demux:
     """
 
     __slots__ = (
+        "_checked",
         "_data",
         "_ends_message",
         "_in_fragments",
@@ -73,6 +90,8 @@ class Demux:
         self._data = b""
         self._position = 0
         """Where in the data the next frame begins, or the rest of one that is being passed on."""
+        self._checked = 0
+        """Bytes of the text that is coming, and is the next frame, that are known to be UTF-8."""
         self._in_fragments = False
         """A message has begun that was passed on, and has not ended."""
         self._ends_message = False
@@ -95,12 +114,16 @@ class Demux:
         if self.is_plain or not self.scanner.is_between_frames:
             return messages, self._pass_on(self._position, frames_max)
         data, position, bytes_max = self._data, self._position, self.bytes_max
+        checked, self._checked = self._checked, 0
         end = len(data)
         from_bytes = int.from_bytes
         while position + 2 <= end and len(messages) < frames_max:
             first = data[position]
             size = data[position + 1] - MASKED  # negative where it is not masked
-            if (first != WHOLE_TEXT and first != WHOLE_BINARY) or size < 0 or self._in_fragments:
+            is_other = (
+                first != WHOLE_TEXT and first != WHOLE_BINARY and (first not in CONTROLS or size > SHORT_MAX)
+            )
+            if is_other or size < 0 or self._in_fragments:
                 return messages, self._pass_on(position, frames_max)
             start = position + 2 + KEY_BYTES
             if size > SHORT_MAX:
@@ -113,8 +136,11 @@ class Demux:
                 return messages, self._pass_on(position, frames_max)
             stop = start + size
             if stop > end:
-                if first == WHOLE_TEXT and is_hopeless(data[start:], data[start - KEY_BYTES : start]):
-                    return messages, self._pass_on(position, frames_max)
+                if first == WHOLE_TEXT:
+                    sure = utf8_bytes(data, start, 0 if messages else checked)
+                    if sure is None:
+                        return messages, self._pass_on(position, frames_max)
+                    self._checked = sure
                 break
             # One XOR of two large integers: Python has no faster way without a C extension.
             key = data[start - KEY_BYTES : start] * (size // KEY_BYTES + 1)
@@ -122,6 +148,10 @@ class Demux:
             payload = bits.to_bytes(size, "little")
             if first == WHOLE_BINARY:
                 messages.append(payload)
+            elif first == PING:
+                messages.append(Ping(payload))
+            elif first == PONG:
+                messages.append(Pong(payload))
             else:
                 try:
                     messages.append(payload.decode())
@@ -130,7 +160,13 @@ class Demux:
             position = stop
         self._position = position
         self.is_starved = len(messages) < frames_max
+        if position == end:
+            self._forget()
         return messages, b""
+
+    def _forget(self) -> None:
+        """Keep nothing of what was taken: the next bytes may be long in coming."""
+        self._data, self._position = b"", 0
 
     def _pass_on(self, position: int, frames_max: int) -> bytes:
         """Take one frame, or the rest of one, as it is; a few, if all are passed on."""
@@ -140,6 +176,8 @@ class Demux:
         size = scanner.scan(data, frames_max if self.is_plain else 1, position)
         self._position = position + size
         self.is_starved = self._position == len(data)
+        if self.is_starved:
+            self._forget()
         if self._ends_message and scanner.is_between_frames:
             self._ends_message = False
             self.passed += 1
@@ -158,14 +196,23 @@ class Demux:
             self._in_fragments = first < FIN
             self._ends_message = not (self.is_plain or self._in_fragments)
         else:
-            self.is_plain = first not in (PING, PONG) or second > MASKED + SHORT_MAX
+            self.is_plain = first not in CONTROLS or second > MASKED + SHORT_MAX
 
 
-def is_hopeless(masked: bytes, key: bytes) -> bool:
-    """Tell whether the beginning of a text can't be UTF-8, however it goes on: it is to be refused at once."""
-    payload = unmask(masked, key)
+def utf8_bytes(data: bytes, start: int, checked: int) -> int | None:
+    """Check what has come of a text; None: it can't be UTF-8, however it goes on, and is to be refused at once.
+
+    Args:
+        data: ends within the frame.
+        start: where the payload begins, behind its key.
+        checked: bytes of it that are known to be UTF-8, so that a frame in many pieces is not checked over again.
+
+    Returns:
+        How many are now; all but those of a character that has not come whole.
+    """
+    key, turned = data[start - KEY_BYTES : start], checked % KEY_BYTES
     try:
-        utf_8_decode(payload, "strict", False)
+        _, size = utf_8_decode(unmask(data[start + checked :], key[turned:] + key[:turned]), "strict", False)
     except UnicodeDecodeError:
-        return True
-    return False
+        return None
+    return checked + size

@@ -18,15 +18,17 @@ from trio_websocket import ConnectionClosed
 from livechat.gateway.budget import EgressLimits, EgressPool
 from livechat.gateway.demux import Message
 from livechat.gateway.egress import EgressQueue
-from livechat.gateway.head import RequestHead
+from livechat.gateway.head import RequestHead, bare_upgrade
 from livechat.gateway.ingress import Ingress
 from livechat.gateway.liveness import ZOMBIE_FACTOR
 from livechat.gateway.settings import GatewaySettings
-from livechat.gateway.stream import GatewayStream, accept_request, take_request
+from livechat.gateway.stream import GatewayStream
 from livechat.gateway.transport import Transport
+from livechat.gateway.upgrade import UpgradeStream
 from livechat.protocol.deflate import deflate_frame
-from livechat.protocol.frames import serialize_frame
+from livechat.protocol.frames import serialize_frame, serialize_pong
 from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode
+from livechat.telemetry.counters import Counters
 
 log = structlog.get_logger("livechat.gateway")
 
@@ -37,22 +39,29 @@ FRAGMENTS_MAX: Final = MESSAGE_BYTES_MAX // 64
 """The suite sends fragments of 64 bytes (cases 9.3.1 and 9.4.1)."""
 EGRESS_LIMITS: Final = EgressLimits(bytes_max=4 * MESSAGE_BYTES_MAX)
 """Crowded at a quarter of it, so one more of the largest messages never makes it a slow consumer."""
-MESSAGES_BUFFERED: Final = 1
-"""Messages that trio-websocket reads ahead of us."""
 
 
-class _EchoStream(GatewayStream):
+class _EchoIngress(Ingress):
     """Reads no more while the client does not: everything that it sends is sent back, pings too."""
 
-    def __init__(self, echo: Echo, ingress: Ingress, egress: EgressQueue) -> None:
-        super().__init__(ingress, egress, before_push=lambda: None)
+    __slots__ = ("_echo",)
+
+    def __init__(self, echo: Echo, transport: Transport, received: bytes, counters: Counters) -> None:
+        super().__init__(
+            transport,
+            echo,
+            received=received,
+            message_bytes_max=MESSAGE_BYTES_MAX,
+            fragments_max=FRAGMENTS_MAX,
+            counters=counters,
+        )
         self._echo = echo
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return bytes from the client; empty at the end of the stream."""
+    async def receive(self) -> bytes:
+        """See `Ingress`."""
         await self._echo.wait_room()
-        with trio.move_on_after(self._echo.silence_s):
-            return await super().receive_some(max_bytes)
+        with self._echo.patience():
+            return await super().receive()
         self._echo.close(CloseCode.HEARTBEAT_TIMEOUT)
         raise trio.BrokenResourceError("the client is silent")
 
@@ -74,17 +83,11 @@ class Echo:
         self._extension = settings.extension_for(head.values("sec-websocket-extensions"))
         # Its bytes count to the budget of all; only its own limits are wider.
         self._egress = EgressQueue(transport, attrs.evolve(pool, limits=EGRESS_LIMITS), self)
-        self._ingress = Ingress(
-            transport,
-            received=received,
-            on_frames=lambda: None,
-            on_violation=self.close,
-            message_bytes_max=MESSAGE_BYTES_MAX,
-            on_message=self._take,
-            fragments_max=FRAGMENTS_MAX,
-            counters=pool.counters,
-        )
-        self._stream = _EchoStream(self, self._ingress, self._egress)
+        self._upgrade = UpgradeStream(bare_upgrade(head), self._egress)
+        self._ingress = _EchoIngress(self, transport, received, pool.counters)
+        self._stream: GatewayStream | None = None
+        """None as long as trio-websocket is not needed for what the client sends."""
+        self._patience = trio.CancelScope()
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         """While a task may be started in it."""
@@ -150,30 +153,66 @@ class Echo:
             self._scope.cancel()
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        request = await take_request(
-            nursery, self._stream, message_bytes_max=MESSAGE_BYTES_MAX, messages_buffered=MESSAGES_BUFFERED
-        )
+        request = await self._upgrade.take_request(nursery)
         if request is None:
             self._is_closed = True
             return
-        ws = await accept_request(request, self._ingress, subprotocol=None, extension=self._extension)
+        if self._extension is not None:
+            self._ingress.inflate()
+        await self._upgrade.accept(request, None, self._extension)
         self._is_open = True
-        try:
-            while not self._is_closed:
-                self._ingress.consumed()
-                self._send_back(await ws.get_message())
-                await self.wait_room()
-        except ConnectionClosed:
-            code, by_peer = self._stream.ending(ws)
-            if by_peer:
-                self._is_closed = True
-            else:
-                self.close(code)
+        data = await self._ingress.receive()
+        if data:
+            self._stream = GatewayStream(self._ingress, self._egress, self, data)
+            await self._stream.serve(nursery, message_bytes_max=MESSAGE_BYTES_MAX)
+        self.ended()
 
-    def _take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
-        """Take a message that trio-websocket does not get to see; return what to await before the next one."""
+    def patience(self) -> trio.CancelScope:
+        """Return a scope that is cancelled once the client has been silent for too long."""
+        self._patience = trio.move_on_after(self.silence_s)
+        return self._patience
+
+    # --- what its ingress and its stream ask of it -----------------------------------------------------
+
+    def heard(self) -> None:
+        """See `IngressOwner`."""
+        self._patience.deadline = trio.current_time() + self.silence_s
+
+    def take(self, message: Message) -> Callable[[], Awaitable[None]] | None:
+        """See `IngressOwner`."""
         self._send_back(message)
         return self.wait_room if self._egress.is_crowded else None
+
+    def take_ping(self, payload: bytes) -> Callable[[], Awaitable[None]] | None:
+        """See `IngressOwner`."""
+        self._egress.push_control(serialize_pong(payload))
+        return self.wait_room if self._egress.is_crowded else None
+
+    async def take_passed(self) -> None:
+        """See `IngressOwner`."""
+        assert self._stream is not None
+        try:
+            self._send_back(await self._stream.get_message())
+        except ConnectionClosed:
+            self.ended()
+            await trio.sleep_forever()
+        await self.wait_room()
+
+    def failed(self) -> None:
+        """See `IngressOwner`."""
+        self._egress.fail()
+
+    def before_push(self) -> None:
+        """See `StreamOwner`. Nothing is ever yet to be queued."""
+
+    def ended(self) -> None:
+        """See `StreamOwner`."""
+        code, by_peer = (CloseCode.ABNORMAL, True) if self._stream is None else self._stream.ending()
+        if by_peer:
+            self._is_closed = True
+        else:
+            self.close(code)
+        self._scope.cancel()
 
     def _send_back(self, message: Message) -> None:
         if isinstance(message, str):

@@ -53,7 +53,7 @@ class FanOut:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._flusher = node.channels.backlog = Flusher(node.channels)
+        self._flusher = node.channels.backlog = Flusher(node.channels, node.packets, node.instruments.counters)
         self.delivered = 0
         """Packets handed to egress queues."""
         self.encoded = 0
@@ -70,7 +70,8 @@ class FanOut:
             origin = self._origin(notice)
             op = Op.READ_EVENT if isinstance(notice.event, ReadEvent) else Op.TYPING_EVENT
             recipients = self._node.channels.focused(notice.event.channel_id, origin)
-            self._send(recipients, Outgoing(op, notice.event, trace=notice.trace))
+            if recipients:
+                self._send(recipients, Outgoing(op, notice.event, trace=notice.trace))
         elif isinstance(notice, SpeakingNotice):
             channel = self._node.channels.get(notice.event.channel_id)
             if channel is not None:
@@ -218,6 +219,7 @@ class FanOut:
         floor.left(node, channel_id, user_id)
         node.streams.end_user(channel_id, user_id)
         node.channels.remove_member(channel_id, user_id)
+        chunks.forget_ended(node)
         for session in node.users.sessions_of(user_id):
             _leave(session, channel_id)
             assert event.seq is not None
@@ -238,6 +240,7 @@ class FanOut:
             if session.spans.pop(channel_id, None) is not None:
                 session.miss(packet)
         node.channels.remove_channel(channel_id)
+        chunks.forget_ended(node)
 
     def _floor_event(self, notice: FloorNotice) -> None:
         event = notice.event

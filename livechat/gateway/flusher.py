@@ -5,32 +5,36 @@ packet had been handed to it at once: whatever else is sent there follows what i
 whatever changes what it hears lets it `catch_up` first. Only packets of different channels may change places,
 between which there is no order to keep.
 
-    channel    first packet                       until the flusher has seen it idle
-    cold       handed out at once                 hot
-    hot        gathers                            hot; its packets go out together, joined once per codec
-    gathers    (was hot with several at a time)   hot; the first one gathers as well
+    a packet of a channel                                      is
+    the first one in a turn of all tasks                       handed out at once
+    another one in the same turn                               gathered
+    any one, if several had gathered when it was last flushed  gathered
+    any one, if many hear the channel                          gathered
 
-While a channel is hot, `ahead` says how many of its packets a session has been handed already, or does not get.
-A session that is sent something else meanwhile has a tail of its own, which leaves in one piece as well.
-Offenders past their limits are closed only between two rounds of sends: nothing changes while one is under way.
+What has gathered goes out together, joined once per codec (`Batch`), to so many connections at a time that other
+tasks get their turn between (`Hearers`). While it gathers, `_Room.ahead` says how many of a channel's packets a
+session has been handed already, or does not get. A session that is sent something else meanwhile has a tail of its
+own, which leaves in one piece as well. Offenders past their limits are closed only between two rounds of sends:
+nothing changes while one is under way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import structlog
 import trio
 
+from livechat.gateway.egress import push_to_all
+from livechat.gateway.hearers import AT_ONCE_MAX, Hearers, Piece
 from livechat.hub.channels import Channel, ChannelHub
 from livechat.hub.users import Session
 from livechat.protocol.outgoing import Batch, Outgoing
+from livechat.telemetry.counters import Counters
+from livechat.telemetry.packets import PacketTrace
 
 log = structlog.get_logger("livechat.gateway")
 
-AT_ONCE_MAX: Final = 256
-"""Connections that are sent something without other tasks getting their turn, about a millisecond."""
 BATCH_PACKETS_MAX: Final = 64
 BATCH_BYTES_MAX: Final = 262_144
 """How much is joined into one piece; of bytes, about."""
@@ -45,12 +49,30 @@ ROUNDS_MAX: Final = 64
 
 
 class _Room:
-    """A hot channel."""
+    """A channel to which something was sent."""
 
-    __slots__ = ("_batches", "ahead", "bytes", "channel", "generation", "packets", "sizes")
+    __slots__ = (
+        "_batches",
+        "_hearers",
+        "_is_stale",
+        "ahead",
+        "bytes",
+        "channel",
+        "gathers",
+        "generation",
+        "handed",
+        "packets",
+        "sizes",
+        "turn",
+        "under_way",
+    )
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self.gathers = False
+        """Its last packets came several at a time, so the next one may wait a moment for those that follow."""
+        self.turn = -1
+        """In which its last packet was handed out at once."""
         self.packets: list[Outgoing] = []
         """Yet to be handed out, in order."""
         self.sizes: list[int] = []
@@ -58,9 +80,33 @@ class _Room:
         self.bytes = 0
         self.ahead: dict[Session, int] = {}
         """How many of them a session has been handed, or does not get; none, where it is not named."""
+        self.under_way = 0
+        """How many of them are being handed out, piece by piece."""
+        self.handed = 0
+        """Pieces of hearers that have been handed those."""
         self.generation = 0
         """Moves on when packets leave the front of the list."""
+        self._is_stale = False
+        """Others hear the channel than those who are listed."""
+        self._hearers: Hearers | None = None
         self._batches: dict[tuple[int, int], Batch] = {}
+
+    @property
+    def hearers(self) -> Hearers:
+        """Who hears the channel; while packets are being handed out, as it was when that began (see `ahead`)."""
+        if self._hearers is None:
+            self._hearers = Hearers(self.channel.subscribers)
+        return self._hearers
+
+    def moved(self, session: Session) -> None:
+        """Note that a session hears the channel from now on, or no more, or by another outlet."""
+        if self.packets:
+            self.ahead[session] = len(self.packets)
+        if self.under_way:
+            self._is_stale = True
+        else:
+            # At once: the list holds the queues of those who have gone.
+            self._hearers = None
 
     def add(self, packet: Outgoing, size: int) -> None:
         self.packets.append(packet)
@@ -74,9 +120,16 @@ class _Room:
             batch = self._batches[start, end] = Batch(self.packets[start:end])
         return batch
 
+    def ahead_of(self, session: Session) -> int:
+        """Return how many of the packets a session has been handed, or does not get."""
+        ahead = self.ahead.get(session, 0)
+        if self.handed and ahead < self.under_way and self.hearers.places.get(session, self.handed) < self.handed:
+            return self.under_way
+        return ahead
+
     def take(self, session: Session) -> list[Outgoing]:
         """Return the packets that a session has not been handed; from now on it has."""
-        start, end = self.ahead.get(session, 0), len(self.packets)
+        start, end = self.ahead_of(session), len(self.packets)
         if start >= end:
             return []
         self.ahead[session] = end
@@ -91,37 +144,69 @@ class _Room:
                 return count
         return min(len(self.packets), BATCH_PACKETS_MAX)
 
-    def drop(self, count: int) -> None:
-        """Forget the first packets, which everybody has been handed."""
+    def begin(self) -> None:
+        """Choose what is handed out next, to those who hear the channel now."""
+        if not self.under_way:
+            self.under_way = self.first_batch()
+
+    def drop(self) -> None:
+        """Forget the packets that are under way: everybody has been handed them."""
+        count, self.under_way, self.handed = self.under_way, 0, 0
         self.generation += 1
         self._batches.clear()
+        if self._is_stale:
+            self._hearers, self._is_stale = None, False
         if count == len(self.packets):
-            self.packets.clear()
-            self.sizes.clear()
-            self.ahead.clear()
-            self.bytes = 0
+            self.clear()
             return
         del self.packets[:count]
         self.bytes -= sum(self.sizes[:count])
         del self.sizes[:count]
         self.ahead = {session: ahead - count for session, ahead in self.ahead.items() if ahead > count}
 
+    def clear(self) -> None:
+        """Forget all packets."""
+        self.packets.clear()
+        self.sizes.clear()
+        self.ahead.clear()
+        self._batches.clear()
+        self.bytes = self.under_way = self.handed = 0
+
+
+class _Turns(trio.abc.Instrument):
+    """Counts the turns of all tasks."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        """See `trio.abc.Instrument`: every task that could go on has done so."""
+        self.number += 1
+
 
 class Flusher:
     """Hands the packets of channels to their subscribers; it is the hub's `Backlog`.
 
     Until `run` runs, and after it, every packet is handed out at once.
+
+    Args:
+        packets: who watches packets sees them one by one, as each connection sends them.
+        counters: where they are counted otherwise.
     """
 
-    def __init__(self, hub: ChannelHub) -> None:
+    def __init__(
+        self, hub: ChannelHub, packets: PacketTrace | None = None, counters: Counters | None = None
+    ) -> None:
         self._hub = hub
+        self._trace = PacketTrace() if packets is None else packets
+        self._counters = Counters() if counters is None else counters
         self._rooms: dict[Channel, _Room] = {}
-        """The hot channels, in order of heating up."""
         self._pending: dict[Channel, _Room] = {}
-        """Those in which something has gathered."""
+        """Those in which something has gathered, in the order in which that began."""
         self._is_running = False
+        self._turns = _Turns()
         self._idle: trio.lowlevel.Task | None = None
-        """Our task, while it waits for a channel to become hot."""
+        """Our task, while it waits for something to gather."""
         self._tails: dict[Session, list[Outgoing]] = {}
         """What sessions are yet to be handed that is not the same for all."""
         self._came = 0
@@ -138,41 +223,46 @@ class Flusher:
         """
         room = self._rooms.get(channel)
         if room is None:
-            is_small = len(channel.subscribers) <= AT_ONCE_MAX
-            if not self._is_running or (is_small and not channel.gathers):
-                self._heat(channel)
-                self._send_at_once(channel, packet, but)
-                return
-            room = self._heat(channel)
+            room = self._rooms[channel] = _Room(channel)
+        if not room.packets and self._goes_at_once(room):
+            self._send_at_once(room, packet, but)
+            return
         if but is not None and but in channel.subscribers:
             self._catch_up(room, but)
             room.ahead[but] = len(room.packets) + 1
         if not room.packets:
             self._pending[channel] = room
+            self._wake()
         self._came += 1
         room.add(packet, size)
         if not self._is_running or len(room.packets) >= PENDING_PACKETS_MAX or room.bytes >= PENDING_BYTES_MAX:
             self._hand_out_all(room)
 
-    def _heat(self, channel: Channel) -> _Room:
-        room = _Room(channel)
-        if self._is_running:
-            self._rooms[channel] = room
-            if self._idle is not None:
-                trio.lowlevel.reschedule(self._idle)
-                self._idle = None
-        return room
+    def _goes_at_once(self, room: _Room) -> bool:
+        if not self._is_running:
+            return True
+        if room.gathers or room.turn == self._turns.number or len(room.channel.subscribers) > AT_ONCE_MAX:
+            return False
+        room.turn = self._turns.number
+        return True
 
-    def _send_at_once(self, channel: Channel, packet: Outgoing, but: Session | None) -> None:
+    def _wake(self) -> None:
+        if self._idle is not None:
+            trio.lowlevel.reschedule(self._idle)
+            self._idle = None
+
+    def _send_at_once(self, room: _Room, packet: Outgoing, but: Session | None) -> None:
         batch = Batch([packet])
-        # A list of its own: an outlet may be anything, so who hears the channel may change meanwhile.
-        for session in list(channel.subscribers):
-            if session is but or session.outlet is None:
+        for piece in room.hearers.pieces:
+            if but is None and not self._tails and self._push_piece(piece, batch):
                 continue
-            if self._tails and session in self._tails:
-                self._tails[session].append(packet)
-            else:
-                session.outlet.send_batch(batch)
+            for session in piece.sessions:
+                if session is but or session.outlet is None:
+                    continue
+                if self._tails and session in self._tails:
+                    self._tails[session].append(packet)
+                else:
+                    self._hand(session, batch)
 
     # --- the hub's backlog ------------------------------------------------------------------------
 
@@ -184,7 +274,7 @@ class Flusher:
     def follow(self, session: Session, packet: Outgoing) -> bool:
         """See `Backlog`."""
         tail = self._tails.get(session)
-        behind = [room for room in self._rooms_of(session) if room.ahead.get(session, 0) < len(room.packets)]
+        behind = [room for room in self._rooms_of(session) if room.ahead_of(session) < len(room.packets)]
         if tail is None:
             if not behind:
                 return False
@@ -206,6 +296,9 @@ class Flusher:
         """List the channels that a session hears and in which something has gathered."""
         if not self._pending:
             return []
+        if len(self._pending) == 1:
+            (only,) = self._pending.values()
+            return [only] if session in only.channel.subscribers else []
         heard = self._hub.channels_of(session)
         if len(heard) < len(self._pending):
             channels = [self._hub.get(channel_id) for channel_id in heard]
@@ -213,35 +306,31 @@ class Flusher:
         return [room for room in self._pending.values() if session in room.channel.subscribers]
 
     def _catch_up(self, room: _Room, session: Session) -> None:
-        start, end = room.ahead.get(session, 0), len(room.packets)
+        start, end = room.ahead_of(session), len(room.packets)
         if session in self._tails:
             self._tails[session] += room.take(session)
-        elif start < end and session.outlet is not None:
-            # Noted first: whatever the outlet does with it, it is handed out once.
+        elif start < end:
             room.ahead[session] = end
-            session.outlet.send_batch(room.batch(start, end))
+            self._hand(session, room.batch(start, end))
 
     def _release(self, session: Session) -> None:
         """Hand a session its tail."""
         tail = self._tails.pop(session, None)
         if tail:
-            self._hand_tail(session, tail)
-
-    def _hand_tail(self, session: Session, packets: list[Outgoing]) -> None:
-        outlet = session.outlet
-        if outlet is None:
-            return
-        try:
-            outlet.send_batch(Batch(packets))
-        except Exception:
-            # It must end neither the task nor what the others are told; this client sees a gap in seq.
-            log.exception("fan-out failed", user=session.user_id)
+            self._hand(session, Batch(tail))
 
     def entered(self, session: Session, channel: Channel) -> None:
         """See `Backlog`."""
-        room = self._pending.get(channel)
+        self._moved(session, channel)
+
+    def left(self, session: Session, channel: Channel) -> None:
+        """See `Backlog`."""
+        self._moved(session, channel)
+
+    def _moved(self, session: Session, channel: Channel) -> None:
+        room = self._rooms.get(channel)
         if room is not None:
-            room.ahead[session] = len(room.packets)
+            room.moved(session)
 
     def ending(self, channel: Channel) -> None:
         """See `Backlog`."""
@@ -258,31 +347,26 @@ class Flusher:
             What has gathered is handed out first.
         """
         self._is_running = True
+        trio.lowlevel.add_instrument(self._turns)
         try:
             while True:
-                if not self._rooms:
+                if not self._pending:
                     await self._wait()
-                if self._pending:
-                    await self._settle()
-                for room in list(self._rooms.values()):
-                    try:
-                        await self._flush(room)
-                    except Exception:
-                        # What can't be handed out must not hold up the other channels for ever.
-                        log.exception("fan-out failed", channel=room.channel.facts.channel_id)
-                        self._drop(room, len(room.packets))
+                await self._settle()
+                for room in list(self._pending.values()):
+                    await self._flush(room)
                 for session in list(self._tails):
                     self._release(session)
         finally:
+            trio.lowlevel.remove_instrument(self._turns)
             self._is_running = False
             for room in list(self._pending.values()):
                 self._hand_out_all(room)
             for session in list(self._tails):
                 self._release(session)
-            self._rooms.clear()
 
     async def _wait(self) -> None:
-        """Wait until a channel is hot."""
+        """Wait until something has gathered."""
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._idle = None
@@ -302,48 +386,78 @@ class Flusher:
                 return
 
     async def _flush(self, room: _Room) -> None:
-        """Hand out what gathered in a hot channel, or let it cool down if nothing did."""
-        channel = room.channel
+        """Hand out what gathered in a channel, as much as fits into one piece."""
         if not room.packets:
-            if self._rooms.get(channel) is room:
-                del self._rooms[channel]
-            return
-        channel.gathers = len(room.packets) > 1
-        count, generation = room.first_batch(), room.generation
-        sessions = list(channel.subscribers)
-        for first in range(0, len(sessions), AT_ONCE_MAX):
-            if first:
+            return  # all of it was handed out meanwhile
+        room.gathers = len(room.packets) > 1
+        room.begin()
+        generation, size = room.generation, 0
+        for piece in room.hearers.pieces:
+            size += len(piece.sessions)
+            if size > AT_ONCE_MAX:
                 await trio.lowlevel.checkpoint()
                 if room.generation != generation:
-                    return  # all of it was handed out meanwhile
-            is_last = first + AT_ONCE_MAX >= len(sessions)
-            self._hand_out(room, sessions[first : first + AT_ONCE_MAX], count)
-            if is_last:
-                self._drop(room, count)
-        if not sessions:
-            self._drop(room, count)
-
-    def _hand_out(self, room: _Room, sessions: Iterable[Session], count: int) -> None:
-        """Hand the first packets to those of the sessions that hear the channel and lack them."""
-        ahead, subscribers, tails, whole = room.ahead, room.channel.subscribers, self._tails, room.batch(0, count)
-        for session in sessions:
-            start = ahead.get(session, 0)
-            outlet = session.outlet
-            if start >= count or outlet is None or session not in subscribers:
-                continue
-            ahead[session] = count
-            if tails and session in tails:
-                self._hand_tail(session, tails.pop(session) + room.packets[start:count])
-            else:
-                outlet.send_batch(room.batch(start, count) if start else whole)
+                    return
+                size = len(piece.sessions)
+            self._hand_piece(room, piece)
+        self._drop(room)
 
     def _hand_out_all(self, room: _Room) -> None:
         while room.packets:
-            count = room.first_batch()
-            self._hand_out(room, list(room.channel.subscribers), count)
-            self._drop(room, count)
+            room.begin()
+            for piece in room.hearers.pieces[room.handed :]:
+                self._hand_piece(room, piece)
+            self._drop(room)
 
-    def _drop(self, room: _Room, count: int) -> None:
-        room.drop(count)
+    def _drop(self, room: _Room) -> None:
+        room.drop()
         if not room.packets:
             self._pending.pop(room.channel, None)
+
+    def _hand_piece(self, room: _Room, piece: Piece) -> None:
+        """Hand what is under way to those of a piece that lack it."""
+        count, ahead, tails = room.under_way, room.ahead, self._tails
+        whole = room.batch(0, count)
+        if ahead or tails or not self._push_piece(piece, whole):
+            for session in piece.sessions:
+                start = ahead.get(session, 0)
+                if start >= count:
+                    continue
+                # Noted first: whatever the outlet does with it, it is handed out once.
+                ahead[session] = count
+                if tails and session in tails:
+                    self._hand(session, Batch(tails.pop(session) + room.packets[start:count]))
+                else:
+                    self._hand(session, room.batch(start, count) if start else whole)
+        room.handed += 1
+
+    def _push_piece(self, piece: Piece, batch: Batch) -> bool:
+        """Send the same to all of a piece; False, and nothing was sent: they are to be sent to one by one."""
+        if piece.codec is None or self._trace.is_watched:
+            return False
+        try:
+            joined, frames = batch.joined(piece.codec)
+        except Exception:
+            if len(batch.packets) == 1:
+                # It must end neither our task nor what the others are told: all see a gap in seq.
+                log.exception("fan-out failed")
+            else:
+                for packet in batch.packets:
+                    self._push_piece(piece, Batch([packet]))
+            return True
+        self._counters.packets_out += len(frames) * len(piece.queues)
+        push_to_all(piece.queues, joined, frames, batch.tags)
+        return True
+
+    def _hand(self, session: Session, batch: Batch) -> None:
+        """Send some packets to one session."""
+        if session.outlet is None:
+            return
+        try:
+            session.outlet.send_batch(batch)
+        except Exception:
+            if len(batch.packets) == 1:
+                log.exception("fan-out failed", user=session.user_id)
+            else:
+                for packet in batch.packets:
+                    self._hand(session, Batch([packet]))

@@ -102,9 +102,9 @@ class RequestHead:
 
 
 def bare_upgrade(head: RequestHead) -> bytes:
-    """Return an upgrade with nothing in it but what the handshake needs.
+    """Return an upgrade with nothing in it but what the handshake needs: the rest need not be parsed again.
 
-    A WebSocket library may keep it as long as the connection lasts. What it would have to refuse stays.
+    What a WebSocket library would have to refuse stays.
     """
     target = head.path if REQUEST_TARGET.fullmatch(head.target) else head.target
     lines = [f"{head.method} {target} {head.version}"]

@@ -18,13 +18,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
+from typing import Protocol
 
 from livechat.protocol.outgoing import Outgoing
-
-Answer = Callable[[Outgoing | None], None]
-"""Takes a request's one reply, or None when there is nothing to say. Only the first call counts."""
-Begin = Callable[[Answer], None]
-"""Begins a request; it must not raise."""
 
 
 class Pace(Enum):
@@ -35,37 +31,55 @@ class Pace(Enum):
     ALONE = auto()
 
 
-class _Place:
-    """One begun request's place in the order of a lane's replies; it is the `Answer` that the request gets."""
+class Place(Protocol):
+    """One request's place in the order of a lane's replies. Its fields but the first two are the lanes' own."""
 
-    __slots__ = ("_key", "_lanes", "answered", "lane", "packet")
+    key: Hashable
+    """Names the lane."""
+    pace: Pace
+    lane: Lane | None
+    """None before it has begun, and while it is the only one and has not returned from its beginning."""
+    is_answered: bool
+    held: Outgoing | None
+    """What waits for the replies before it."""
 
-    def __init__(self, lanes: Lanes, key: Hashable, lane: _Lane | None) -> None:
+    def begin(self) -> None:
+        """Begin the request, which is answered by `Lanes.answer`, at once or later; it must not raise."""
+        ...
+
+
+class Told:
+    """The place of what is answered as soon as it is its turn.
+
+    Args:
+        reply: the answer.
+    """
+
+    __slots__ = ("_lanes", "_told", "held", "is_answered", "key", "lane", "pace")
+
+    def __init__(self, lanes: Lanes, reply: Outgoing) -> None:
         self._lanes = lanes
-        self._key = key
-        self.lane = lane
-        """None while it is the only one, and has not returned from its beginning."""
-        self.answered = False
-        self.packet: Outgoing | None = None
+        self._told = reply
+        self.key: Hashable = None
+        self.pace = Pace.STORED
+        self.lane: Lane | None = None
+        self.is_answered = False
+        self.held: Outgoing | None = None
 
-    def __call__(self, packet: Outgoing | None) -> None:
-        if self.answered:
-            return
-        self.answered = True
-        self.packet = packet
-        if self.lane is None:
-            self._lanes.answer_alone(packet)
-        else:
-            self._lanes.answer(self._key, self.lane)
+    def begin(self) -> None:
+        """See `Place`."""
+        self._lanes.answer(self, self._told)
 
 
-class _Lane:
+class Lane:
+    """The requests of one key, where one of them was not answered from within its beginning."""
+
     __slots__ = ("is_closed", "is_pumping", "places", "waiting")
 
     def __init__(self) -> None:
-        self.places: deque[_Place] = deque()
+        self.places: deque[Place] = deque()
         """Of those that have begun and are not answered, or whose answer waits for one before it."""
-        self.waiting: deque[tuple[Pace, Begin]] = deque()
+        self.waiting: deque[Place] = deque()
         """Those that have not begun."""
         self.is_closed = False
         """One that runs ALONE has begun."""
@@ -81,34 +95,51 @@ class Lanes:
         on_room: called whenever a request was answered.
     """
 
-    __slots__ = ("_count", "_lanes", "_on_room", "_paused", "_send", "_to_pump")
+    __slots__ = ("_lanes", "_on_room", "_paused", "_send", "_to_pump", "count")
 
     def __init__(self, send: Callable[[Outgoing], None], on_room: Callable[[], object]) -> None:
         self._send = send
         self._on_room = on_room
-        self._lanes: dict[Hashable, _Lane] = {}
-        self._count = 0
+        self._lanes: dict[Hashable, Lane] = {}
+        self.count = 0
+        """Requests that wait for their answer."""
         self._paused = 0
-        self._to_pump: list[tuple[Hashable, _Lane]] = []
+        self._to_pump: list[tuple[Hashable, Lane]] = []
         """Lanes in which something was answered during a pause."""
 
-    def __len__(self) -> int:
-        """Count the requests that wait for their answer."""
-        return self._count
-
-    def enter(self, key: Hashable, pace: Pace, begin: Begin) -> None:
+    def enter(self, place: Place) -> None:
         """Let a request in: it begins now, or when those before it in its lane let it.
 
         It must not let in another of its lane from within.
         """
-        self._count += 1
-        lane = self._lanes.get(key)
+        self.count += 1
+        lane = self._lanes.get(place.key)
         if lane is None:
-            self._begin_alone(key, pace, begin)
-        elif lane.waiting or not self._may_begin(lane, pace):
-            lane.waiting.append((pace, begin))
+            # Most have no others before them and are answered at once: those need no lane.
+            place.begin()
+            if not place.is_answered:
+                place.lane = lane = self._lanes[place.key] = Lane()
+                lane.places.append(place)
+                lane.is_closed = place.pace is Pace.ALONE
+        elif lane.waiting or not self._may_begin(lane, place.pace):
+            lane.waiting.append(place)
         else:
-            self._begin(key, lane, pace, begin)
+            self._begin(lane, place)
+
+    def answer(self, place: Place, reply: Outgoing | None) -> None:
+        """Take a request's one reply, or None when there is nothing to say. Later calls are ignored."""
+        if place.is_answered:
+            return
+        place.is_answered = True
+        lane = place.lane
+        if lane is not None:
+            place.held = reply
+            self._answer_in(lane, place.key)
+            return
+        self.count -= 1
+        if reply is not None:
+            self._send(reply)
+        self._on_room()
 
     def pause(self) -> None:
         """Let no waiting request begin until `go_on`, whatever is answered in between."""
@@ -121,37 +152,22 @@ class Lanes:
             self._pump(*self._to_pump.pop(0))
 
     @staticmethod
-    def _may_begin(lane: _Lane, pace: Pace) -> bool:
+    def _may_begin(lane: Lane, pace: Pace) -> bool:
         return not lane.is_closed and (pace is Pace.STORED or not lane.places)
 
-    def _begin_alone(self, key: Hashable, pace: Pace, begin: Begin) -> None:
-        """Begin a request that has no others before it; most are answered at once, and those need no lane."""
-        place = _Place(self, key, None)
-        begin(place)
-        if not place.answered:
-            place.lane = lane = self._lanes[key] = _Lane()
-            lane.places.append(place)
-            lane.is_closed = pace is Pace.ALONE
-
-    def _begin(self, key: Hashable, lane: _Lane, pace: Pace, begin: Begin) -> None:
-        place = _Place(self, key, lane)
+    @staticmethod
+    def _begin(lane: Lane, place: Place) -> None:
+        place.lane = lane
         lane.places.append(place)
-        lane.is_closed = pace is Pace.ALONE
-        begin(place)
+        lane.is_closed = place.pace is Pace.ALONE
+        place.begin()
 
-    def answer_alone(self, packet: Outgoing | None) -> None:
-        """Send the reply to a request that has no lane; only for its place."""
-        self._count -= 1
-        if packet is not None:
-            self._send(packet)
-        self._on_room()
-
-    def answer(self, key: Hashable, lane: _Lane) -> None:
-        """Send the replies that need wait for no other any more; only for the place that was answered."""
+    def _answer_in(self, lane: Lane, key: Hashable) -> None:
+        """Send the replies that need wait for no other any more."""
         places = lane.places
-        while places and places[0].answered:
-            ready = places.popleft().packet
-            self._count -= 1
+        while places and places[0].is_answered:
+            ready = places.popleft().held
+            self.count -= 1
             if ready is not None:
                 self._send(ready)
         if not places:
@@ -162,11 +178,11 @@ class Lanes:
             self._pump(key, lane)
         self._on_room()
 
-    def _pump(self, key: Hashable, lane: _Lane) -> None:
+    def _pump(self, key: Hashable, lane: Lane) -> None:
         """Begin what waits in a lane and may begin; forget a lane in which nothing is left."""
         lane.is_pumping = True
-        while lane.waiting and self._may_begin(lane, lane.waiting[0][0]):
-            self._begin(key, lane, *lane.waiting.popleft())
+        while lane.waiting and self._may_begin(lane, lane.waiting[0].pace):
+            self._begin(lane, lane.waiting.popleft())
         lane.is_pumping = False
         if not lane.places and not lane.waiting and self._lanes.get(key) is lane:
             del self._lanes[key]

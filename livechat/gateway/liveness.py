@@ -2,7 +2,7 @@
 
 It must not close anything; the connection does, with the code that the deadline carries.
 
-    silence     1.5 heartbeat intervals without a complete frame                  4002
+    silence     1.5 heartbeat intervals without a complete frame, or a little more  4002
     identify    no IDENTIFY or RESUME in time; stands still while one is answered   4506
     warning     the token ends soon                                                none: the client is told
     token       the token that proved the identity has ended                       4502
@@ -11,11 +11,15 @@ It must not close anything; the connection does, with the code that the deadline
 from __future__ import annotations
 
 from operator import itemgetter
+from typing import Final
 
 from livechat.protocol.opcodes import CloseCode
 
-ZOMBIE_FACTOR = 1.5
+ZOMBIE_FACTOR: Final = 1.5
 """Heartbeat intervals without a complete frame after which a connection counts as dead."""
+SILENCE_GRAINS: Final = 64
+"""Silence is looked for only at whole multiples of this part of it, the same for all connections: to wake up for
+each by itself costs as much as its heartbeats do."""
 
 
 class Liveness:
@@ -30,6 +34,7 @@ class Liveness:
     __slots__ = (
         "_asked_at",
         "_extended",
+        "_grain_s",
         "_heard_at",
         "_identify_by",
         "_identify_timeout_s",
@@ -40,6 +45,7 @@ class Liveness:
 
     def __init__(self, now: float, *, heartbeat_interval_s: float, identify_timeout_s: float) -> None:
         self._silence_s = ZOMBIE_FACTOR * heartbeat_interval_s
+        self._grain_s = self._silence_s / SILENCE_GRAINS
         self._identify_timeout_s = identify_timeout_s
         self._heard_at = now
         self._identify_by: float | None = now + identify_timeout_s
@@ -85,9 +91,8 @@ class Liveness:
 
     def deadline(self) -> tuple[float, CloseCode | None]:
         """Return the next deadline, and with what to close once it has passed; None: only warn."""
-        candidates: list[tuple[float, CloseCode | None]] = [
-            (self._heard_at + self._silence_s, CloseCode.HEARTBEAT_TIMEOUT)
-        ]
+        silent_by = -(-(self._heard_at + self._silence_s) // self._grain_s) * self._grain_s
+        candidates: list[tuple[float, CloseCode | None]] = [(silent_by, CloseCode.HEARTBEAT_TIMEOUT)]
         if self._identify_by is not None and self._asked_at is None:
             candidates.append((self._identify_by, CloseCode.IDENTIFY_TIMEOUT))
         if self._token_by is not None:

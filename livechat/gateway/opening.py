@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import attrs
+
 from livechat.error import Forbidden, InvalidToken, LiveError, RateLimited
+from livechat.gateway.head import RequestHead, UpgradeCredentials, bare_upgrade, credentials_untrusted
 from livechat.gateway.settings import GatewaySettings
 from livechat.handlers.node import Node
 from livechat.protocol.codec import CODECS, JSON, Codec
@@ -16,11 +19,38 @@ from livechat.protocol.deflate import DEFLATED
 from livechat.protocol.events import Hello, HelloLimits
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
+from livechat.telemetry.trace import TraceContext, parse_traceparent_untrusted
 from livechat.version import __version__
 
 UNAVAILABLE: Final = 503
 REFUSAL_STATUSES: Final = ((InvalidToken, 401), (Forbidden, 403), (RateLimited, 429))
 """How an upgrade is refused; for any other reason, by 503."""
+
+
+@attrs.frozen
+class Opening:
+    """What a client asks for by its upgrade; it must not be kept once that was answered."""
+
+    head: bytes = attrs.field(repr=False)
+    """Of the upgrade, for trio-websocket."""
+    credentials: UpgradeCredentials | None
+    extension: str | None
+    """Permessage-deflate with its parameters, as it is agreed on."""
+    trace: TraceContext | None
+
+
+def opening_untrusted(head: RequestHead, settings: GatewaySettings, cookie: str) -> Opening:
+    """Find in the head of an upgrade all that counts.
+
+    Args:
+        cookie: the name of the one that holds a token.
+    """
+    return Opening(
+        bare_upgrade(head),
+        credentials_untrusted(head, settings.allowed_origins, cookie),
+        settings.extension_for(head.values("sec-websocket-extensions")),
+        parse_traceparent_untrusted(head.header("traceparent")),
+    )
 
 
 def agree(proposed: Iterable[str], extension: str | None) -> tuple[str | None, Codec]:

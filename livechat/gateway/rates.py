@@ -60,9 +60,17 @@ class RateLimits:
     """All other requests together, at once after a pause."""
 
 
+_FREE: Final = -1
 _OTHERS: Final = 0
 _CHUNK_BYTES: Final = 6
-_CLASSES: Final[dict[int, int]] = {Op.MESSAGE_CREATE: 1, Op.HISTORY: 2, Op.SYNC: 3, Op.READ: 4, Op.MEDIA_CHUNK: 5}
+_CLASSES: Final[dict[int, int]] = {
+    Op.HEARTBEAT: _FREE,
+    Op.MESSAGE_CREATE: 1,
+    Op.HISTORY: 2,
+    Op.SYNC: 3,
+    Op.READ: 4,
+    Op.MEDIA_CHUNK: 5,
+}
 """Which bucket an op takes from; all that are not named take from `_OTHERS`."""
 
 _Bucket = tuple[float, float]
@@ -114,9 +122,8 @@ class RateLimiter:
         Returns:
             None: it may go ahead. Else it may not, and a token will be there after so many milliseconds (≥ 1).
         """
-        if op == Op.HEARTBEAT:
-            return None
-        return self._take(_CLASSES.get(op, _OTHERS), 1, now)
+        kind = _CLASSES.get(op, _OTHERS)
+        return None if kind == _FREE else self._take(kind, 1, now)
 
     def take_chunk(self, size: int, now: float) -> int | None:
         """Take tokens for a MEDIA_CHUNK with so many bytes of data; see `take`."""

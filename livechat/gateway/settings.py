@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
 from livechat.gateway.liveness import ZOMBIE_FACTOR
 from livechat.gateway.transport import SocketOptions
 from livechat.protocol.deflate import negotiate_untrusted
+
+CHUNK_HEAD_BYTES: Final = 4096
+"""More than a MEDIA_CHUNK takes beside its data: ids and a mime type of four bytes a character, and a trace."""
 
 
 @attrs.frozen
@@ -23,11 +26,12 @@ class GatewaySettings:
     resume_window_ms: int = 120_000
     """How long a session whose connection was lost stays parked."""
     reconnect_window_ms: int = 10_000
-    """Told in HELLO: over what time clients should spread their reconnects."""
+    """Told in HELLO: over what time clients should spread their reconnects; at most `resume_window_ms`."""
     drain_ms: int = 10_000
-    """How long a shutdown waits for clients to go by themselves."""
+    """How long a shutdown waits for clients to go by themselves; not if it is asked for a second time."""
     close_timeout_ms: int = 2_000
-    """How long a closing connection may take to read what is left for it."""
+    """How long a closing connection may take to read what is left for it and close its side; a shutdown waits as
+    long for those that have not gone by themselves."""
     user_timeout_ms: int | None = None
     """A peer that acknowledges nothing of what was sent to it, or takes nothing, for so long is given up by the
     operating system, where it can (TCP_USER_TIMEOUT); 0: after its own time, some 15 minutes; left out: 1.5
@@ -37,15 +41,17 @@ class GatewaySettings:
     message_bytes: int = 65_536
     """A larger packet gets ERROR 1005."""
     frame_bytes: int = 1_048_576
-    """A larger WebSocket message closes the connection (1009)."""
+    """A larger WebSocket message closes the connection (1009); at least `message_bytes`."""
     egress_bytes: int = 1_048_576
-    """Bytes waiting for one client; past it, it is a slow consumer (4001)."""
+    """Bytes waiting for one client; past it, it is a slow consumer (4001). At least `message_bytes`."""
     egress_frames: int = 4_096
     """Frames waiting for one client; past it, it is a slow consumer (4001)."""
     egress_total_bytes: int = 268_435_456
-    """Bytes waiting for all clients together; past it those for whom most waits are closed (4001). 0: no limit."""
+    """Bytes waiting for all clients together; past it those for whom most waits are closed (4001). 0: no limit;
+    else at least what may wait for one."""
     chunk_bytes: int = 524_288
-    """Bytes of media chunks waiting for one client beside that; past it the oldest is dropped."""
+    """Bytes of media chunks waiting for one client beside that; past it the oldest is dropped. At least one of the
+    largest, `chunks.data_bytes`, must have room."""
     chunk_frames: int = 256
     """Media chunks waiting for one client beside that; past it the oldest is dropped."""
     stall_timeout_ms: int = 30_000
@@ -75,6 +81,28 @@ class GatewaySettings:
     and it takes time from the fan-out. So it is off unless it is asked for."""
     debug_echo: bool = False
     """Whether `/debug/echo` sends back whatever comes, to anybody, for suites that test WebSocket itself."""
+
+    def doubts(self, data_bytes: int) -> list[str]:
+        """Return what an operator should know of bounds of which one makes another pointless, a line each.
+
+        Args:
+            data_bytes: the most that a media chunk may hold, `chunks.data_bytes`.
+        """
+        chunk_bytes = data_bytes + CHUNK_HEAD_BYTES
+        queue_bytes = self.egress_bytes + self.chunk_bytes
+        bounds = [
+            ("frame_bytes", self.frame_bytes, self.message_bytes, "gateway.message_bytes", "closed with 1009"),
+            ("egress_bytes", self.egress_bytes, self.message_bytes, "gateway.message_bytes", "closed with 4001"),
+            ("chunk_bytes", self.chunk_bytes, chunk_bytes, "chunks.data_bytes and their heads", "dropped"),
+        ]
+        if self.egress_total_bytes:
+            both = "gateway.egress_bytes and chunk_bytes together"
+            bounds.append(("egress_total_bytes", self.egress_total_bytes, queue_bytes, both, "closed with 4001"))
+        return [
+            f"gateway.{name}: {value} is less than {other}, {least}: what needs more is {fate}"
+            for name, value, least, other, fate in bounds
+            if value < least
+        ]
 
     @property
     def socket_options(self) -> SocketOptions:

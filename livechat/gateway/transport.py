@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -17,6 +18,10 @@ import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
 RECEIVE_BYTES: Final = 65536
+RECORD_BYTES: Final = 16384
+"""Plaintext of one TLS record, at most (RFC 8446, section 5.1); nothing of it can be read before it came whole."""
+ANSWER_BYTES_MAX: Final = 16384
+"""How much of what TLS itself answers may wait, to key updates for one: hundreds, of which nobody needs many."""
 UNSENT_BYTES_MAX: Final = 65536
 """How much that is not sent yet may wait in the operating system for one peer (TCP_NOTSENT_LOWAT). Who reads is
 not slowed down by it, as bytes on their way do not count; for who reads nothing Linux would keep 4 MB beside our
@@ -24,6 +29,18 @@ own queue, which nobody counts."""
 
 USER_TIMEOUT_MS_MAX: Final = (1 << 31) - 1
 """What the option's type holds."""
+
+
+class UnreadAnswers(OSError):
+    """The peer keeps asking for answers below the level of its data, and reads none."""
+
+
+class Sendable(Protocol):
+    """A non-blocking socket, as far as it is sent to past its transport."""
+
+    def send(self, data: bytes, /) -> int:
+        """Send some of the data; see `socket.socket.send`."""
+        ...
 
 
 class Transport(Protocol):
@@ -36,8 +53,18 @@ class Transport(Protocol):
     is_tls: bool
 
     @property
+    def socket(self) -> Sendable | None:
+        """Where bytes can be sent as they are, by who sends the same to many; None: only by `send_nowait`."""
+        ...
+
+    @property
     def unsent_bytes(self) -> int:
         """How much was taken and still waits for room in the socket: somebody has to `flush` it."""
+        ...
+
+    @property
+    def withheld_bytes(self) -> int:
+        """Of the last bytes that a send has taken, how many the peer can't get to see before a `flush`."""
         ...
 
     def send_nowait(self, data: bytes) -> int:
@@ -69,7 +96,11 @@ class Transport(Protocol):
         ...
 
     async def receive(self) -> bytes:
-        """Wait for bytes; empty at the end of the stream. Raises as `send`; cancelled, it took nothing."""
+        """Wait for bytes; empty at the end of the stream. Raises as `send`; cancelled, it took nothing.
+
+        Raises:
+            UnreadAnswers: no more is read, as no more can be answered; what was taken may still be sent.
+        """
         ...
 
     def send_eof(self) -> None:
@@ -125,18 +156,19 @@ class PlainTransport:
 
     is_tls = False
     unsent_bytes = 0
+    withheld_bytes = 0
 
     def __init__(self, sock: socket.socket, options: SocketOptions = DEFAULT_OPTIONS) -> None:
         sock.setblocking(False)
         options.apply(sock)
-        self._socket = sock
+        self.socket = sock
         self.local_host = sock.getsockname()[0]
         self.peer_host = sock.getpeername()[0]
 
     def send_nowait(self, data: bytes) -> int:
         """See `Transport`."""
         try:
-            return self._socket.send(data)
+            return self.socket.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
 
@@ -161,34 +193,35 @@ class PlainTransport:
         while True:
             await wait_readable(self._open_socket())
             try:
-                return self._socket.recv(RECEIVE_BYTES)
+                return self.socket.recv(RECEIVE_BYTES)
             except (BlockingIOError, InterruptedError):
                 continue
 
     def send_eof(self) -> None:
         """See `Transport`."""
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass
 
     def abort(self) -> None:
         """See `Transport`."""
-        if self._socket.fileno() >= 0:
-            notify_closing(self._socket)
-            self._socket.close()
+        if self.socket.fileno() >= 0:
+            notify_closing(self.socket)
+            self.socket.close()
 
     def _open_socket(self) -> socket.socket:
         # Trio's epoll would raise ValueError for a closed one and keep a trace of the attempt.
-        if self._socket.fileno() < 0:
+        if self.socket.fileno() < 0:
             raise trio.ClosedResourceError("the connection was aborted")
-        return self._socket
+        return self.socket
 
 
 class TlsTransport:
     """TLS over another transport. Call `handshake` first."""
 
     is_tls = True
+    socket = None
 
     def __init__(self, plain: Transport, context: ssl.SSLContext) -> None:
         self._plain = plain
@@ -199,12 +232,26 @@ class TlsTransport:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = b""
         """Ciphertext the socket has not taken; new plaintext waits until it is gone."""
+        self._answer_bytes = 0
+        """How much of that TLS has written by itself, on reading."""
+        self._flushed_bytes = 0
+        """Ciphertext the socket has taken, ever."""
+        self._record_ends: Sequence[int] = ()
+        """Where in all the ciphertext each record of the last write ends, if that did not go at once."""
+        self._written_bytes = 0
+        """Plaintext of that write."""
         self._is_ended = False
 
     @property
     def unsent_bytes(self) -> int:
         """See `Transport`."""
         return len(self._unsent)
+
+    @property
+    def withheld_bytes(self) -> int:
+        """See `Transport`. Where the peer asked for smaller records, some of it may have got there."""
+        whole = bisect_right(self._record_ends, self._flushed_bytes)
+        return 0 if whole == len(self._record_ends) else self._written_bytes - whole * RECORD_BYTES
 
     async def handshake(self, before_step: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
         """Do the TLS handshake.
@@ -239,9 +286,26 @@ class TlsTransport:
         self._flush_nowait()
         if self._unsent:
             return 0
-        self._tls.write(data)
+        self._record_ends = ()
+        ends = self._write(data)
+        # Should it fail, nothing of this was taken.
         self._flush_nowait()
+        self._answer_bytes = 0
+        if self.unsent_bytes:
+            self._record_ends, self._written_bytes = ends, len(data)
         return len(data)
+
+    def _write(self, data: bytes) -> Sequence[int]:
+        """Encrypt; return where each record ends in all the ciphertext."""
+        before = self._flushed_bytes
+        if len(data) <= RECORD_BYTES:
+            self._tls.write(data)
+            return (before + self._outgoing.pending,)
+        ends, view = [], memoryview(data)
+        for start in range(0, len(data), RECORD_BYTES):
+            self._tls.write(view[start : start + RECORD_BYTES])
+            ends.append(before + self._outgoing.pending)
+        return ends
 
     async def send(self, data: bytes) -> int:
         """See `Transport`."""
@@ -272,8 +336,10 @@ class TlsTransport:
             try:
                 return self._tls.read(RECEIVE_BYTES)
             except ssl.SSLWantReadError:
-                # Reading may have made an answer of its own, to a key update for one.
+                # What the peer does not read of those must not gather for ever.
                 self._flush_nowait()
+                if self._answer_bytes > ANSWER_BYTES_MAX:
+                    raise UnreadAnswers(f"none of {self._answer_bytes} bytes of answers was read") from None
                 await self._receive_ciphertext()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 # Some peers close TCP without closing TLS; WebSocket and HTTP/1.1 frame their own ends.
@@ -298,9 +364,14 @@ class TlsTransport:
 
     def _flush_nowait(self) -> None:
         if self._outgoing.pending:
+            self._answer_bytes += self._outgoing.pending
             self._unsent += self._outgoing.read()
         if self._unsent:
-            self._unsent = self._unsent[self._plain.send_nowait(self._unsent) :]
+            sent = self._plain.send_nowait(self._unsent)
+            self._flushed_bytes += sent
+            self._unsent = self._unsent[sent:]
+            if not self._unsent:
+                self._answer_bytes = 0
 
     async def _send_ciphertext(self) -> None:
         self._flush_nowait()

@@ -16,7 +16,7 @@ import attrs
 from livechat.handlers.node import Node
 from livechat.hub.floor import Claim
 from livechat.hub.peer import MediaPeer, PeerQuality
-from livechat.hub.users import Session
+from livechat.hub.users import Queued, Session
 from livechat.protocol.patterns import ChannelPatterns, allowed
 from livechat.protocol.types import ChannelId, ChannelMode, FloorIndicator, PresenceStatus, UserId
 from livechat.protocol.voice_events import ActiveSpeaker
@@ -43,6 +43,8 @@ class AdminSession:
     egress_frames: int
     """What waits for the client to read it."""
     egress_bytes: int
+    chunks_dropped: int
+    """Media chunks that its connection was not sent, as the client reads too slowly; 0 while it is parked."""
     is_admin: bool
     peer: str | None = None
     """The client's address; left out while it is parked."""
@@ -270,14 +272,15 @@ def _status_of(sessions: Iterable[Session]) -> PresenceStatus:
 
 def _session_info(node: Node, session: Session, patterns: ChannelPatterns | None) -> AdminSession:
     outlet, now = session.outlet, node.now()
-    frames, size = (0, 0) if outlet is None else outlet.queued
+    queued = Queued() if outlet is None else outlet.queued
     return AdminSession(
         session=shown_session(session.session_id),
         connected=outlet is not None,
         age_s=round(now - session.created_at, 3),
         subscriptions=len(node.channels.channels_of(session)),
-        egress_frames=frames,
-        egress_bytes=size,
+        egress_frames=queued.frames,
+        egress_bytes=queued.bytes,
+        chunks_dropped=queued.chunks_dropped,
         is_admin=session.is_admin,
         peer=None if outlet is None else outlet.peer_host,
         parked_s=None if session.parked_at is None else round(now - session.parked_at, 3),

@@ -60,5 +60,5 @@ def unsubscribe(call: Call, request: Unsubscribe) -> None:
     channel = own_channel(call, Deed.UNSUBSCRIBE, request.channel_id, lambda: unsubscribe(call, request))
     if channel is not None:
         call.node.channels.unsubscribe(call.session, request.channel_id)
-        call.node.streams.ignore(call.session, [request.channel_id])
+        chunks.ignore(call.node, call.session, [request.channel_id])
         call.ack(ChannelRef(request.channel_id))

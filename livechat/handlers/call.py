@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-import attrs
 import structlog
 
 from livechat.error import InternalError, LiveError
@@ -78,34 +77,55 @@ class Caller(Outlet, Protocol):
         ...
 
 
-def _nothing() -> None:
-    pass
-
-
-@attrs.define(slots=True, eq=False)
 class Call:
-    """A request that waits for its answer."""
+    """A request that waits for its answer.
 
-    node: Node
-    caller: Caller
-    session_or_none: Session | None
-    """The session the connection had when the request came; it may have lost the connection since."""
-    op: int
-    request_id: RequestId | None
-    answer: Callable[[Outgoing | None], None]
-    """Takes the one reply, or None when the request succeeds in silence. Later calls are ignored."""
-    is_late: bool = False
-    """The client was told RETRY before the commit proved good: it knows nothing of the outcome."""
-    channel_id: ChannelId | None = None
-    """The channel that it is about, for log lines."""
-    trace: TraceContext | None = None
-    """What the events that it causes carry, and its answer."""
-    nonce: str | None = None
-    """Repeated on an ERROR, so that a client can tell which message was refused."""
-    pause: Callable[[], None] = _nothing
-    """Called before a callback of the store answers and changes the hubs: no other request may see half of it."""
-    go_on: Callable[[], None] = _nothing
-    """Called after it."""
+    Args:
+        session: the one that the connection had when the request came; it may have lost the connection since.
+    """
+
+    __slots__ = (
+        "caller",
+        "channel_id",
+        "is_late",
+        "node",
+        "nonce",
+        "op",
+        "request_id",
+        "session_or_none",
+        "trace",
+    )
+
+    def __init__(
+        self, node: Node, caller: Caller, session: Session | None, op: int, request_id: RequestId | None
+    ) -> None:
+        self.node = node
+        self.caller = caller
+        self.session_or_none = session
+        self.op = op
+        self.request_id = request_id
+        self.is_late = False
+        """The client was told RETRY before the commit proved good: it knows nothing of the outcome."""
+        self.channel_id: ChannelId | None = None
+        """The channel that it is about, for log lines."""
+        self.trace: TraceContext | None = None
+        """What the events that it causes carry, and its answer."""
+        self.nonce: str | None = None
+        """Repeated on an ERROR, so that a client can tell which message was refused."""
+
+    # --- what a connection adds -----------------------------------------------------------------------
+
+    def answer(self, reply: Outgoing | None) -> None:
+        """Take the one reply, or None when the request succeeds in silence. Later calls are ignored."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Begin to answer and to change the hubs: no other request may see half of it until `go_on`."""
+
+    def go_on(self) -> None:
+        """End what `pause` has begun."""
+
+    # --- what handlers see of it ----------------------------------------------------------------------
 
     @property
     def session(self) -> Session:
@@ -116,12 +136,14 @@ class Call:
     @property
     def user_id(self) -> UserId:
         """Who asks; see `session`."""
-        return self.session.user_id
+        assert self.session_or_none is not None
+        return self.session_or_none.user_id
 
     @property
     def is_admin(self) -> bool:
         """Whether that one may do all."""
-        return self.session.is_admin
+        assert self.session_or_none is not None
+        return self.session_or_none.is_admin
 
     @property
     def wants_ack(self) -> bool:
@@ -194,7 +216,7 @@ class Call:
         operation: Operation[T],
         committed: Callable[[T], None],
         *,
-        settled: Callable[[], None] = lambda: None,
+        settled: Callable[[], None] | None = None,
     ) -> None:
         """Hand an operation to the store; `committed` runs right after its commit, in commit order.
 
@@ -221,7 +243,8 @@ class Call:
                 self.fail(InternalError("internal error"))
                 log.exception("handler failed", op=self.op, **self.log_fields())
             finally:
-                settled()
+                if settled is not None:
+                    settled()
                 self.go_on()
 
         self.node.store.submit(operation, done)

@@ -56,6 +56,7 @@ def relay(node: Node, notice: ChunkNotice) -> tuple[list[Session], Outgoing]:
     """Note a chunk that has come; return who is to be sent it, and as what."""
     event = notice.event
     stream = node.streams.follow(event, notice.origin, node.now())
+    forget_ended(node)
     _watch(node)
     recipients = node.channels.recipients(event.channel_id, node.users.get(notice.origin))
     if stream is not None and stream.waiting and not event.init:
@@ -77,6 +78,7 @@ def _watch(node: Node) -> None:
 
     def due(now: float) -> float | None:
         streams.expire(now)
+        forget_ended(node)
         streams.is_watched = len(streams) > 0
         return streams.next_due
 
@@ -100,6 +102,22 @@ def show(node: Node, session: Session, channel_ids: Iterable[ChannelId]) -> None
                 session.outlet.send(stream.told)
 
 
+def ignore(node: Node, session: Session, channel_ids: Iterable[ChannelId]) -> None:
+    """Note that a session hears some channels no more: not even what waits to be sent to it."""
+    node.streams.ignore(session, channel_ids)
+    for channel_id in channel_ids:
+        if session.outlet is not None:
+            session.outlet.drop_chunks(channel_id)
+
+
+def forget_ended(node: Node) -> None:
+    """Let nobody who hears a channel go on waiting for a keyframe of a stream that is over."""
+    for stream in node.streams.take_ended():
+        for session in node.channels.recipients(stream[0], None):
+            if session.outlet is not None:
+                session.outlet.forget_stream(stream)
+
+
 def lost(node: Node, session: Session) -> None:
     """Note that a session has lost its connection: it hears nothing any more."""
     if len(node.streams):
@@ -111,11 +129,13 @@ def ended(node: Node, session: Session) -> None:
     """End the streams of a session that is over."""
     lost(node, session)
     node.streams.end_session(session.session_id)
+    forget_ended(node)
 
 
 def forbidden(node: Node, session: Session) -> None:
     """End what a session has to do with streams of the channels that its token is not good for any more."""
     memberships = node.channels.memberships(session.user_id)
     channel_ids = [channel_id for channel_id in memberships if not session.may_hear(channel_id)]
-    node.streams.ignore(session, channel_ids)
+    ignore(node, session, channel_ids)
     node.streams.end_session(session.session_id, channel_ids)
+    forget_ended(node)

@@ -17,7 +17,7 @@ from livechat.cluster.backplane import ChannelNotice
 from livechat.error import LiveError, Overloaded
 from livechat.handlers import chunks, floor, presence, views, voice
 from livechat.handlers.node import Node
-from livechat.hub.users import Session, SessionState
+from livechat.hub.users import Outlet, Session, SessionState
 from livechat.protocol.events import Announcement, Member
 from livechat.protocol.types import ChannelId, SessionId, Ssrc, UserId
 from livechat.store.base import Outcome
@@ -60,6 +60,14 @@ def connection_lost(node: Node, session: Session, *, resumable: bool) -> None:
     floor.lost(node, session)
     chunks.lost(node, session)
     _end_when_window_is_over(node, session)
+
+
+def connection_settled(node: Node, session: Session, outlet: Outlet | None) -> None:
+    """Note that the connection it lost sends a session nothing more; unless it has another one already."""
+    if session.tail is outlet:
+        # While it is parked it must not keep all of that in memory.
+        session.note_unsent(None)
+        node.keeper.note(session)
 
 
 def release_claim(node: Node, session: Session) -> None:

@@ -6,7 +6,7 @@ It must not assign `seq` or decide membership: the store does, in the transactio
 from __future__ import annotations
 
 from hashlib import blake2b
-from json import dumps
+from json import JSONEncoder
 from typing import Any, Final
 
 import attrs
@@ -27,6 +27,7 @@ from livechat.store.rows import MessageRow, Stored, new_message_id
 
 PREVIEW_CHARS: Final = 100
 """Code points of a message that a NOTIFICATION shows."""
+_canonical: Final = JSONEncoder(sort_keys=True).encode
 
 
 def create(call: Asked, request: MessageCreate) -> None:
@@ -53,12 +54,12 @@ def create(call: Asked, request: MessageCreate) -> None:
         else:
             call.ack(
                 MessageCreated(
-                    message_id=stored.message_id,
-                    channel_id=stored.channel_id,
-                    seq=stored.seq,
-                    timestamp=stored.timestamp,
-                    duplicate=stored.duplicate,
-                    nonce=request.nonce,
+                    stored.message_id,
+                    stored.channel_id,
+                    stored.seq,
+                    stored.timestamp,
+                    stored.duplicate,
+                    request.nonce,
                 )
             )
         if stored.message is not None:
@@ -69,19 +70,20 @@ def create(call: Asked, request: MessageCreate) -> None:
         attachment = attrs.asdict(request.attachment)
     call.submit(
         CreateMessage(
-            channel_id=request.channel_id,
-            author_id=call.user_id,
-            content=content,
-            message_type=request.message_type,
-            attachment=attachment,
-            mentions=request.mentions or (),
-            nonce=request.nonce,
-            body_digest=body_digest(request) if request.nonce is not None else b"",
-            message_id=new_message_id(),
-            now_ms=call.node.now_ms(),
-            problem=problem,
-            admin=call.is_admin,
-            file=claim,
+            # By position, as by name it takes twice as long.
+            request.channel_id,
+            call.user_id,
+            content,
+            request.message_type,
+            attachment,
+            request.mentions or (),
+            request.nonce,
+            b"" if request.nonce is None else body_digest(request),
+            new_message_id(),
+            call.node.now_ms(),
+            problem,
+            call.is_admin,
+            claim,
         ),
         committed,
     )
@@ -131,5 +133,6 @@ def filter_content(call: Asked, request: MessageCreate) -> str:
 
 def body_digest(request: MessageCreate) -> bytes:
     """Return 16 bytes that differ when two submitted bodies do, unfiltered; the nonce itself has no part in it."""
-    body = unstructure(attrs.evolve(request, nonce=None))
-    return blake2b(dumps(body, sort_keys=True).encode(), digest_size=16).digest()
+    body = unstructure(request)
+    body.pop("nonce", None)
+    return blake2b(_canonical(body).encode(), digest_size=16).digest()

@@ -26,7 +26,7 @@ from livechat.handlers.call import Call, Caller
 from livechat.handlers.job_replay import JobReplay
 from livechat.handlers.node import Node
 from livechat.handlers.replay import Stretch, replay
-from livechat.hub.users import Mark, Outlet, Session, SessionState, Span, mark_of
+from livechat.hub.users import Mark, Outlet, Queued, Session, SessionState, Span, mark_of
 from livechat.protocol.events import (
     Announcement,
     InvalidSession,
@@ -37,7 +37,7 @@ from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Batch, Outgoing
 from livechat.protocol.patterns import allowed
 from livechat.protocol.requests import Resume
-from livechat.protocol.types import ChannelId
+from livechat.protocol.types import ChannelId, StreamKey
 from livechat.store.operations import ReadStates
 from livechat.store.queries import GetAnnouncements
 from livechat.store.rows import MemberState
@@ -83,10 +83,15 @@ class Hold:
         return self._caller.is_confidential
 
     @property
-    def queued(self) -> tuple[int, int]:
+    def queued(self) -> Queued:
         """See `Outlet`; with what is held."""
-        frames, size = self._caller.queued
-        return frames + len(self._packets), size
+        queued = self._caller.queued
+        return queued._replace(frames=queued.frames + len(self._packets))
+
+    @property
+    def sink(self) -> None:
+        """See `Outlet`. All is held."""
+        return None
 
     def send(self, packet: Outgoing) -> None:
         """Keep a packet for later; not a media chunk, which nobody wants late."""
@@ -107,6 +112,9 @@ class Hold:
 
     def drop_chunks(self, channel_id: ChannelId) -> None:
         """See `Outlet`. While the session is told what it missed nobody sends it chunks."""
+
+    def forget_stream(self, stream: StreamKey) -> None:
+        """See `Outlet`."""
 
     def expel(self, code: int, reason: str) -> None:
         """See `Outlet`."""
@@ -362,6 +370,7 @@ async def _finish(call: Call, session: Session, hold: Hold, progress: _Progress)
         node.channels.backlog.catch_up(session)
         if session.outlet is not hold or not call.caller.activate(session):
             return  # the connection has ended, or another one has taken over
+        node.channels.has_moved(session)
         before, after = hold.sort(progress)
         for packet in before:
             call.caller.send(packet)

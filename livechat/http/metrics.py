@@ -139,6 +139,7 @@ def _gateway(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("livechat_egress_queue_depth", "Frames that wait for clients to read.", gauges.egress_frames)
     yield _gauge("livechat_egress_queue_depth_max", "Frames in the fullest queue.", gauges.egress_frames_max)
     yield _gauge("livechat_egress_queue_bytes", "Bytes that wait for clients to read.", gauges.egress_bytes)
+    yield _gauge("livechat_egress_queues", "Connections for which something waits.", gauges.egress_queues)
     yield _gauge(
         "livechat_egress_held_bytes", "Bytes that wait, TLS included: what is limited.", gauges.egress_held_bytes
     )

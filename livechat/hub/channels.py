@@ -50,8 +50,6 @@ class Channel:
     """Sessions with a connection whose user is a member, and that hear only unread counts."""
     focused: dict[Session, None] = attrs.field(factory=dict)
     """Sessions with a connection that have this channel on their screen."""
-    gathers: bool = False
-    """Its last events came several at a time, so the next one may wait a moment for those that follow."""
 
 
 class Backlog(Protocol):
@@ -75,7 +73,11 @@ class Backlog(Protocol):
         ...
 
     def entered(self, session: Session, channel: Channel) -> None:
-        """Note that a session has begun to hear a channel: what was sent there before is not for it."""
+        """Note that a session hears a channel from now on, or by another outlet: all before it is not for that."""
+        ...
+
+    def left(self, session: Session, channel: Channel) -> None:
+        """Note that a session, which has caught up, hears a channel no more."""
         ...
 
     def ending(self, channel: Channel) -> None:
@@ -96,6 +98,9 @@ class NoBacklog:
         """See `Backlog`."""
 
     def entered(self, session: Session, channel: Channel) -> None:
+        """See `Backlog`."""
+
+    def left(self, session: Session, channel: Channel) -> None:
         """See `Backlog`."""
 
     def ending(self, channel: Channel) -> None:
@@ -177,7 +182,8 @@ class ChannelHub:
         if not session.may_hear(channel_id):
             return
         self.backlog.catch_up(session)
-        channel.subscribers.pop(session, None)
+        if session in channel.subscribers:
+            self._drop_subscriber(channel, session)
         channel.unsubscribed[session] = None
         session.unsubscribed |= {channel_id}
         _unlink(self._by_session, session, channel_id)
@@ -192,11 +198,20 @@ class ChannelHub:
         if session.focus is not None:
             self.focus(session, session.focus)
 
+    def has_moved(self, session: Session) -> None:
+        """Note that a session, which has caught up, hears its channels by another outlet."""
+        for channel_id in self.channels_of(session):
+            self.backlog.entered(session, self._channels[channel_id])
+
+    def _drop_subscriber(self, channel: Channel, session: Session) -> None:
+        del channel.subscribers[session]
+        self.backlog.left(session, channel)
+
     def follow_token(self, session: Session) -> None:
         """Let a session hear those of its user's channels that its new token is good for, and no others."""
         self.backlog.catch_up(session)
         for channel_id in [c for c in self.channels_of(session) if not session.may_hear(c)]:
-            del self._channels[channel_id].subscribers[session]
+            self._drop_subscriber(self._channels[channel_id], session)
             _unlink(self._by_session, session, channel_id)
         for channel_id in [c for c in session.unsubscribed if not session.may_hear(c)]:
             channel = self._channels.get(channel_id)
@@ -271,7 +286,7 @@ class ChannelHub:
         self.backlog.catch_up(session)
         for channel_id in self._by_session.pop(session, ()):
             channel = self._channels[channel_id]
-            del channel.subscribers[session]
+            self._drop_subscriber(channel, session)
             heard[channel_id] = channel.last_seq
         for channel_id in session.unsubscribed:
             del self._channels[channel_id].unsubscribed[session]
@@ -301,7 +316,7 @@ class ChannelHub:
             return
         for session in [s for s in channel.subscribers if s.user_id == user_id]:
             self.backlog.catch_up(session)
-            del channel.subscribers[session]
+            self._drop_subscriber(channel, session)
             _unlink(self._by_session, session, channel_id)
         for hearers in (channel.unsubscribed, channel.focused):
             for session in [s for s in hearers if s.user_id == user_id]:

@@ -24,9 +24,8 @@ from livechat.hub.settings import ChunkSettings
 from livechat.hub.users import Session
 from livechat.protocol.chunks import ChunkEvent
 from livechat.protocol.outgoing import Outgoing
-from livechat.protocol.types import ChannelId, SessionId, StreamId, UserId
+from livechat.protocol.types import ChannelId, SessionId, StreamKey, UserId
 
-StreamKey = tuple[ChannelId, UserId, StreamId]
 Name = TypeVar("Name")
 
 
@@ -63,7 +62,7 @@ class Stream:
 class StreamHub:
     """The live streams of the channels of this node."""
 
-    __slots__ = ("_by_channel", "_by_session", "_streams", "is_watched", "kept_bytes", "settings")
+    __slots__ = ("_by_channel", "_by_session", "_ended", "_streams", "is_watched", "kept_bytes", "settings")
 
     def __init__(self, settings: ChunkSettings | None = None) -> None:
         self.settings = settings or ChunkSettings()
@@ -75,6 +74,8 @@ class StreamHub:
         """The one that has been silent for longest first."""
         self._by_channel: dict[ChannelId, dict[StreamKey, Stream]] = {}
         self._by_session: dict[SessionId, dict[StreamKey, Stream]] = {}
+        self._ended: list[StreamKey] = []
+        """Streams that have ended since `take_ended`."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -231,8 +232,14 @@ class StreamHub:
         while (due := self.next_due) is not None and due <= now:
             self._end(next(iter(self._streams.values())))
 
+    def take_ended(self) -> list[StreamKey]:
+        """Return the streams that have ended since this was called last."""
+        ended, self._ended = self._ended, []
+        return ended
+
     def _end(self, stream: Stream) -> None:
         del self._streams[stream.key]
+        self._ended.append(stream.key)
         self.kept_bytes -= _init_bytes(stream)
         _unlink(self._by_channel, stream.key[0], stream.key)
         _unlink(self._by_session, stream.session_id, stream.key)

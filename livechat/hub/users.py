@@ -18,13 +18,13 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from enum import Enum, auto
 from math import inf
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import attrs
 
 from livechat.protocol.outgoing import Batch, JobMark, Outgoing
 from livechat.protocol.patterns import ChannelPatterns
-from livechat.protocol.types import ChannelId, JobId, PresenceStatus, SessionId, UserId
+from livechat.protocol.types import ChannelId, JobId, PresenceStatus, SessionId, StreamKey, UserId
 
 Mark = tuple[ChannelId, int] | JobMark | Outgoing
 """What must be told again if it was not sent: (channel, seq) of a sequenced event, an event of a job, or a packet
@@ -47,6 +47,17 @@ class SessionState(Enum):
     ENDED = auto()
 
 
+class Queued(NamedTuple):
+    """How it stands with what one client is sent."""
+
+    frames: int = 0
+    """That wait for it to read."""
+    bytes: int = 0
+    """Of those."""
+    chunks_dropped: int = 0
+    """Media chunks that it was not sent, as it reads too slowly."""
+
+
 class Outlet(Protocol):
     """What a session's events leave through: a connection's egress queue."""
 
@@ -66,8 +77,13 @@ class Outlet(Protocol):
         ...
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """What waits for the client: (frames, bytes)."""
+    def queued(self) -> Queued:
+        """What waits for the client, and what it did not get."""
+        ...
+
+    @property
+    def sink(self) -> object | None:
+        """What frames for many may be pushed to past `send_batch`, by who knows its kind; None: nothing is."""
         ...
 
     def send(self, packet: Outgoing) -> None:
@@ -87,6 +103,10 @@ class Outlet(Protocol):
 
     def drop_chunks(self, channel_id: ChannelId) -> None:
         """Drop the media chunks of a channel that wait to be sent: its session does not hear it any more."""
+        ...
+
+    def forget_stream(self, stream: StreamKey) -> None:
+        """Forget what was dropped of a media stream, which is over."""
         ...
 
     def expel(self, code: int, reason: str) -> None:

@@ -110,6 +110,11 @@ class Relay:
         """Return every counter by name, and the number of peers."""
         return {"peers": len(self._nodes), **attrs.asdict(self.counters)}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no peer."""
+        return not self._nodes
+
     def set_rules(self, channel_id: ChannelId, rules: ChannelRules) -> None:
         """Say whose media is forwarded in a channel from now on; nothing happens if it has no peers."""
         room = self._rooms.get(channel_id)

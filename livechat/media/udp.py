@@ -44,6 +44,8 @@ MMSG_PACKETS_MIN: Final = 8
 """Fewer are sent faster, or as fast, one by one; from here on the larger call wins at every length of packet."""
 TICK_S: Final = 0.02
 """What is due is looked for at least so often."""
+EMPTY_TICK_S: Final = 0.25
+"""The same while there is nobody for whom anything could be due; the first one who comes has to wait so long."""
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 """Asked of the system, which may give less: about 50 ms of the relay's full rate."""
 LOG_INTERVAL_S: Final = 60.0
@@ -192,7 +194,8 @@ class _Shell:
                 await trio.lowlevel.checkpoint()
                 sent = self._send(out, sent)
             # Datagrams and joins may set earlier deadlines in the meantime.
-            await trio.sleep(TICK_S if due is None else min(TICK_S, max(due - now, 0.0)))
+            tick_s = EMPTY_TICK_S if self._relay.is_empty else TICK_S
+            await trio.sleep(tick_s if due is None else min(tick_s, max(due - now, 0.0)))
 
     def _send(self, out: Sealed, start: int) -> int:
         """Send a piece of `out`, from `start` on. Returns where the next piece begins."""

@@ -3,7 +3,8 @@
 It must not say anything that the code could contradict: every payload, code and number in it is the code's own.
 
 Beside what AsyncAPI knows there are `x-error-codes`, `x-close-codes` and `x-subprotocols`: what is described
-as JSON travels in msgpack just the same.
+as JSON travels in msgpack just the same; and each message that is sent has its `x-delivery`, explained in
+`x-delivery-classes`.
 
 Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
@@ -18,6 +19,7 @@ import attrs
 from livechat.error import ERRORS, LiveError
 from livechat.protocol.catalog import ACK_DATA, REPLIES, SENT
 from livechat.protocol.codec import CODECS, JSON, REQUEST_ID_LENGTH_MAX, ROUTING_INT_MAX
+from livechat.protocol.delivery import Delivery, delivery_of
 from livechat.protocol.jsonschema import NO_NUL, Schema, Schemas, class_note
 from livechat.protocol.opcodes import CLOSE_REASONS, CloseCode, Op, ends_session
 from livechat.protocol.requests import REQUESTS
@@ -42,6 +44,11 @@ _TRACE: Final[Schema] = {"description": "a W3C traceparent", "type": ["string", 
 _TOLD_TRACE: Final[Schema] = {"description": "of the request that it answers or that caused it", "type": "string"}
 FINAL_CLOSES: Final = 4500
 """From this close code on a client must not reconnect as it is."""
+DELIVERY_NOTES: Final = {
+    Delivery.DURABLE: "waits for a client that reads too slowly; one for whom too much waits is closed (4001)",
+    Delivery.COALESCED: "left out if a newer one of the same state comes before the client has read it",
+    Delivery.DROPPABLE: "the oldest is left out if the client reads too slowly",
+}
 _NO_PAYLOAD: Final[Schema] = {"type": "null"}
 
 _DESCRIPTION: Final = """Chat and voice over one WebSocket, as JSON or msgpack.
@@ -77,6 +84,7 @@ def document() -> dict[str, Any]:
         },
         "x-error-codes": [_error(cls) for _, cls in sorted(ERRORS.items())],
         "x-close-codes": [_close(code) for code in sorted(CloseCode) if code >= CloseCode.INTERNAL],
+        "x-delivery-classes": {each.name.lower(): DELIVERY_NOTES[each] for each in Delivery},
         "x-subprotocols": {
             name: f"{'binary' if codec.binary else 'text'} frames, one {codec.name} packet each"
             for name, codec in CODECS.items()
@@ -110,7 +118,7 @@ class _Messages:
         payloads = [self._sent.of(cls) for cls in classes] or [_NO_PAYLOAD]
         payload = payloads[0] if len(payloads) == 1 else {"anyOf": payloads}
         note = class_note(classes[0]) if classes else None
-        self._add(op.name, _sent_envelope(op, payload), ["op", "d"], note)
+        self._add(op.name, _sent_envelope(op, payload), ["op", "d"], note, op)
 
     def _add_ack(self, request: Op) -> None:
         data = self._sent.of(ACK_DATA[request])
@@ -120,14 +128,18 @@ class _Messages:
             "required": ["op", "data"],
         }
         note = f"{request.name} was done."
-        self._add(ack_name(request), _sent_envelope(Op.ACK, payload), ["op", "d"], note)
+        self._add(ack_name(request), _sent_envelope(Op.ACK, payload), ["op", "d"], note, Op.ACK)
 
-    def _add(self, name: str, envelope: dict[str, Schema], required: list[str], note: str | None) -> None:
-        message = {
+    def _add(
+        self, name: str, envelope: dict[str, Schema], required: list[str], note: str | None, sent: Op | None = None
+    ) -> None:
+        message: dict[str, Any] = {
             "name": name,
             "payload": {"type": "object", "properties": envelope, "required": required},
             "correlationId": {"$ref": "#/components/correlationIds/request"},
         }
+        if sent is not None:
+            message["x-delivery"] = delivery_of(sent).name.lower()
         if note:
             message["summary"] = _NOTE_PREFIX.sub("", note)
         self.by_name[name] = message

@@ -18,6 +18,7 @@ from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from livechat.error import ProtocolError, UnknownOpcode
+from livechat.protocol.events import Ack
 from livechat.protocol.jsontext import JSON_TEXT, PYTHON_JSON, JsonText, NotJson
 from livechat.protocol.opcodes import Op
 from livechat.protocol.requests import REQUESTS, Request
@@ -108,8 +109,10 @@ def decode_untrusted(data: str | bytes, json_text: JsonText = JSON_TEXT) -> Pack
     try:
         if isinstance(data, str):
             value = json_text.loads(data)
-            if not json_text.is_exact and type(value) is dict and _holds_free_numbers(value.get("op")):
-                value = PYTHON_JSON.loads(data)
+            if not json_text.is_exact and type(value) is dict:
+                op = value.get("op")
+                if type(op) is int and op in FREE_NUMBERS:
+                    value = PYTHON_JSON.loads(data)
         else:
             value = msgpack.unpackb(data)
     except RecursionError:
@@ -120,14 +123,10 @@ def decode_untrusted(data: str | bytes, json_text: JsonText = JSON_TEXT) -> Pack
     return _envelope_untrusted(value)
 
 
-def _holds_free_numbers(op: object) -> bool:
-    return type(op) is int and op in FREE_NUMBERS
-
-
 def _why(exc: Exception) -> str:
     """Say in the client's terms why its bytes did not parse; some parsers say nothing, or speak to programmers."""
     if isinstance(exc, JSONDecodeError):
-        return f"{exc.msg.lower()} at character {exc.pos}"
+        return f"{exc.msg.lower().removesuffix(' at')} at character {exc.pos}"
     if isinstance(exc, UnicodeDecodeError):
         return "text that is not UTF-8"
     text = str(exc)
@@ -220,16 +219,35 @@ def _unstructure_factory(cls: type[Any]) -> Callable[[Any], Any]:
 _out.register_unstructure_hook_factory(attrs.has, _unstructure_factory)
 
 
+class _Hooks(dict[type[Any], Callable[[Any], Any]]):
+    """What turns instances of a class into plain values, by class: cattrs takes far longer to find it."""
+
+    def __missing__(self, cls: type[Any]) -> Callable[[Any], Any]:
+        hook = self[cls] = _out.get_unstructure_hook(cls)
+        return hook
+
+
+_hooks: Final = _Hooks()
+
+
+def _unstructure_ack(ack: Ack) -> dict[str, Any]:
+    data = ack.data
+    return {"op": ack.op, "data": None if data is None else _hooks[type(data)](data)}
+
+
+_out.register_unstructure_hook(Ack, _unstructure_ack)
+
+
 def unstructure(payload: Any) -> Any:
     """Turn an event into plain values; fields at their default are left out."""
-    return _out.unstructure(payload)
+    return _hooks[type(payload)](payload)
 
 
 def envelope(
     op: int, payload: Any, request_id: RequestId | None = None, trace: str | None = None
 ) -> dict[str, Any]:
     """Build a packet of plain values, ready for `Codec.encode`."""
-    packet: dict[str, Any] = {"op": int(op), "d": None if payload is None else _out.unstructure(payload)}
+    packet = {"op": int(op), "d": None if payload is None else _hooks[type(payload)](payload)}
     if request_id is not None:
         packet["id"] = request_id
     if trace is not None:

@@ -74,7 +74,7 @@ def _is_acceptable(name: str, value: str | None) -> bool:
     return False
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Deflated:
     """A codec whose frames are deflated where that makes them smaller."""
 

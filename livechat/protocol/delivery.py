@@ -18,11 +18,10 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final
 
-import attrs
-
 from livechat.protocol.events import PresenceBatch, ReadEvent, TypingEvent, UnreadEvent, UserPresence
 from livechat.protocol.opcodes import Op
 from livechat.protocol.types import ChannelId, UserId
+from livechat.protocol.value import value
 from livechat.protocol.voice_events import SpeakingEvent
 
 
@@ -34,41 +33,13 @@ class Delivery(Enum):
     DROPPABLE = auto()
 
 
-@attrs.frozen
+@value
 class StateMark:
     """Names the state that a coalesced packet tells: a newer one of an equal mark makes an older one needless."""
 
     op: Op
     channel_id: ChannelId | None = None
     user_id: UserId | None = None
-
-
-DELIVERIES: Final[Mapping[int, Delivery]] = MappingProxyType(
-    {
-        Op.READ_EVENT: Delivery.COALESCED,
-        Op.PRESENCE_EVENT: Delivery.COALESCED,
-        Op.TYPING_EVENT: Delivery.COALESCED,
-        Op.UNREAD_EVENT: Delivery.COALESCED,
-        Op.SPEAKING: Delivery.COALESCED,
-        Op.MEDIA_CHUNK_EVENT: Delivery.DROPPABLE,
-    }
-)
-"""The class of every opcode that is not durable."""
-
-
-def delivery_of(op: int) -> Delivery:
-    """Return the class of an opcode."""
-    return DELIVERIES.get(op, Delivery.DURABLE)
-
-
-def state_of(op: int, payload: Any) -> StateMark | None:
-    """Return what a coalesced packet tells the state of; None for all others.
-
-    None as well for presences of many users in one packet: they are left whole and in their place, so that no
-    user's newest state is lost with another's.
-    """
-    state = _STATES.get(op)
-    return None if state is None else state(payload)
 
 
 def _of_member(op: Op) -> Callable[[ReadEvent | TypingEvent | SpeakingEvent], StateMark]:
@@ -85,12 +56,29 @@ def _of_presence(event: UserPresence | PresenceBatch) -> StateMark | None:
     return None
 
 
-_STATES: Final[Mapping[int, Callable[[Any], StateMark | None]]] = MappingProxyType(
+@value
+class Rule:
+    """How the packets of an opcode are delivered."""
+
+    delivery: Delivery
+    state_of: Callable[[Any], StateMark | None] | None = None
+    """What the payload of a coalesced one tells the state of. None for presences of many users in one packet: they
+    are left whole and in their place, so that no user's newest state is lost with another's."""
+
+
+RULES: Final[Mapping[int, Rule]] = MappingProxyType(
     {
-        Op.READ_EVENT: _of_member(Op.READ_EVENT),
-        Op.PRESENCE_EVENT: _of_presence,
-        Op.TYPING_EVENT: _of_member(Op.TYPING_EVENT),
-        Op.UNREAD_EVENT: _of_unread,
-        Op.SPEAKING: _of_member(Op.SPEAKING),
+        Op.READ_EVENT: Rule(Delivery.COALESCED, _of_member(Op.READ_EVENT)),
+        Op.PRESENCE_EVENT: Rule(Delivery.COALESCED, _of_presence),
+        Op.TYPING_EVENT: Rule(Delivery.COALESCED, _of_member(Op.TYPING_EVENT)),
+        Op.UNREAD_EVENT: Rule(Delivery.COALESCED, _of_unread),
+        Op.SPEAKING: Rule(Delivery.COALESCED, _of_member(Op.SPEAKING)),
+        Op.MEDIA_CHUNK_EVENT: Rule(Delivery.DROPPABLE),
     }
 )
+"""Of every opcode that is not durable: packets are tagged by it, and it is what the gateway's description says."""
+
+
+def delivery_of(op: int) -> Delivery:
+    """Return the class of an opcode."""
+    return RULES[op].delivery if op in RULES else Delivery.DURABLE

@@ -25,6 +25,7 @@ from livechat.protocol.types import (
     Ssrc,
     UserId,
 )
+from livechat.protocol.value import value
 from livechat.protocol.voice_events import ActiveSpeaker, FloorHeld, MediaGrant
 
 
@@ -53,7 +54,7 @@ class Hello:
     limits: HelloLimits
 
 
-@attrs.frozen
+@value
 class Message:
     """Op 101, and a row of history."""
 
@@ -207,7 +208,7 @@ class ChannelEvent:
     """With an `update` that gave a member another role."""
 
 
-@attrs.frozen
+@value
 class ReadEvent:
     """Op 102: how far somebody has read."""
 
@@ -235,7 +236,7 @@ class PresenceBatch:
     users: list[UserPresence]
 
 
-@attrs.frozen
+@value
 class TypingEvent:
     """Op 104."""
 
@@ -244,7 +245,7 @@ class TypingEvent:
     typing: bool
 
 
-@attrs.frozen
+@value
 class UnreadEvent:
     """Op 105: how much the user has not read of a channel."""
 
@@ -280,7 +281,7 @@ class SettingsEvent:
     settings: dict[str, Any]
 
 
-@attrs.frozen
+@value
 class Ack:
     """Op 200: the request was done."""
 
@@ -322,7 +323,7 @@ class ChannelJoined:
     media: MediaGrant | None = None
 
 
-@attrs.frozen
+@value
 class ChannelRef:
     """ACK data of CHANNEL_LEAVE, CHANNEL_UPDATE, CHANNEL_DELETE, TYPING, UNSUBSCRIBE and FLOOR_*."""
 
@@ -362,7 +363,7 @@ class ChannelDetails(ChannelState):
     """Left out while nobody has it."""
 
 
-@attrs.frozen
+@value
 class MessageCreated:
     message_id: MessageId
     channel_id: ChannelId
@@ -405,7 +406,7 @@ class Synced:
     channels: dict[ChannelId, SyncedChannel]
 
 
-@attrs.frozen
+@value
 class ReadDone:
     """ACK data of READ."""
 

@@ -20,6 +20,7 @@ TEXT: Final = 0x1
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
 CLOSE_HEAD: Final = FIN | CLOSE
+PONG_HEAD: Final = FIN | 0xA
 CONTROL_PAYLOAD_MAX: Final = 125
 HEAD_BYTES_MAX: Final = 14
 MASK_BYTES: Final = 4
@@ -29,14 +30,17 @@ PAYLOAD_BYTES_END: Final = 1 << 63
 _HEAD_16: Final = struct.Struct("!BBH")
 _HEAD_64: Final = struct.Struct("!BBQ")
 _CODE: Final = struct.Struct("!H")
+_TEXT_HEADS: Final = tuple([bytes((FIN | TEXT, size)) for size in range(126)])
+_BINARY_HEADS: Final = tuple([bytes((FIN | BINARY, size)) for size in range(126)])
+"""Of frames that are no longer than that, which most are."""
 
 
 def serialize_frame(payload: bytes, *, binary: bool) -> bytes:
     """Build one complete, unmasked data frame."""
-    first = FIN | (BINARY if binary else TEXT)
     size = len(payload)
     if size < 126:
-        return bytes((first, size)) + payload
+        return (_BINARY_HEADS if binary else _TEXT_HEADS)[size] + payload
+    first = FIN | (BINARY if binary else TEXT)
     if size < 65536:
         return _HEAD_16.pack(first, 126, size) + payload
     return _HEAD_64.pack(first, 127, size) + payload
@@ -48,6 +52,15 @@ def serialize_close(code: int, reason: str) -> bytes:
     # The cut may have split a character; a client must fail the connection over text that is not UTF-8.
     payload = _CODE.pack(code) + cut.decode(errors="ignore").encode()
     return bytes((CLOSE_HEAD, len(payload))) + payload
+
+
+def serialize_pong(payload: bytes) -> bytes:
+    """Build the answer to a ping (RFC 6455, section 5.5.3).
+
+    Args:
+        payload: the ping's, of at most 125 bytes.
+    """
+    return bytes((PONG_HEAD, len(payload))) + payload
 
 
 class FrameScanner:

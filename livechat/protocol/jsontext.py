@@ -20,6 +20,8 @@ except ImportError:
     HAS_ORJSON = False
 else:
     HAS_ORJSON = True
+    _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+    _read, _write = orjson.loads, orjson.dumps
 
 
 class NotJson(ValueError):
@@ -82,16 +84,14 @@ class OrJson:
     def loads(self, text: str) -> Any:
         """See `JsonText`."""
         try:
-            return orjson.loads(text)
+            return _read(text)
         except ValueError:
             return self._python.loads(text)
 
     def dumps(self, value: Any) -> bytes:
         """See `JsonText`."""
         try:
-            written = orjson.dumps(
-                value, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-            )
+            written = _write(value, option=_OPTIONS)
         except TypeError:
             return self._python.dumps(value)
         # It writes null for what is no finite number; and few packets hold a null, or a text that says so.

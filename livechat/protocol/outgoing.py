@@ -13,11 +13,11 @@ import attrs
 from livechat.error import LiveError
 from livechat.protocol.codec import MSGPACK, Codec, RequestId, envelope
 from livechat.protocol.deflate import Deflated, deflate_frame
-from livechat.protocol.delivery import StateMark, state_of
+from livechat.protocol.delivery import RULES, StateMark
 from livechat.protocol.events import Ack, Error
 from livechat.protocol.frames import serialize_frame
 from livechat.protocol.opcodes import Op
-from livechat.protocol.types import ChannelId, JobId, StreamId, UserId
+from livechat.protocol.types import ChannelId, JobId, StreamKey
 
 
 @attrs.frozen
@@ -32,8 +32,7 @@ class JobMark:
 class ChunkMark:
     """Names the stream of a media chunk, by which an egress queue tells what to leave out once it dropped one."""
 
-    stream: tuple[ChannelId, UserId, StreamId]
-    """Channel, publisher and `stream_id`."""
+    stream: StreamKey
     is_keyframe: bool
     """A receiver that lost a chunk may go on with this one."""
     is_init: bool = False
@@ -57,10 +56,25 @@ class Outgoing:
             key makes it needless.
         trace: the traceparent of the request that it answers or that caused it.
         has_bytes: the payload carries bytes, which JSON can't: everybody gets a binary frame.
-        chunk: given with a media chunk, which may be dropped.
+        chunk: given with a media chunk, and with nothing else: only that may be dropped.
     """
 
-    __slots__ = ("_frames", "_tag", "chunk", "has_bytes", "key", "mark", "op", "payload", "request_id", "trace")
+    __slots__ = (
+        "_codec",
+        "_frame",
+        "_others",
+        "_tag",
+        "chunk",
+        "has_bytes",
+        "key",
+        "mark",
+        "op",
+        "payload",
+        "request_id",
+        "trace",
+    )
+
+    _frame: bytes
 
     def __init__(
         self,
@@ -82,9 +96,15 @@ class Outgoing:
         self.trace = trace
         self.has_bytes = has_bytes
         self.chunk = chunk
-        # By the order of what matters most; looked up here, once for all receivers.
-        self._tag: EventMark | StateMark | ChunkMark | None = chunk or mark or state_of(op, payload)
-        self._frames: dict[str, bytes] = {}
+        # Looked up here, once for all receivers.
+        rule = RULES.get(op)
+        self._tag: EventMark | StateMark | ChunkMark | None = mark
+        if rule is not None:
+            self._tag = chunk if rule.state_of is None else rule.state_of(payload)
+        self._codec: Codec | None = None
+        """What it was written in first; most packets are never written in another."""
+        self._others: dict[str, bytes] | None = None
+        """What it became in others, by codec."""
 
     @property
     def tag(self) -> Tag | None:
@@ -93,21 +113,37 @@ class Outgoing:
 
     def frame(self, codec: Codec) -> bytes:
         """Return the WebSocket frame of this packet in `codec`; with bytes in it, in msgpack."""
+        return self._frame if codec is self._codec else self._written(codec)
+
+    def _written(self, codec: Codec) -> bytes:
+        """Write the packet, unless it was written in this codec, though not first."""
         if self.has_bytes:
             codec = MSGPACK
-        frame = self._frames.get(codec.name)
-        if frame is None:
-            if isinstance(codec, Deflated):
-                frame = deflate_frame(self.frame(codec.inner))
-            else:
-                body = codec.encode(envelope(self.op, self.payload, self.request_id, self.trace))
-                frame = serialize_frame(body, binary=codec.binary)
-            self._frames[codec.name] = frame
+            if codec is self._codec:
+                return self._frame
+        if self._others is not None and codec.name in self._others:
+            return self._others[codec.name]
+        if isinstance(codec, Deflated):
+            frame = deflate_frame(self.frame(codec.inner))
+        else:
+            body = codec.encode(envelope(self.op, self.payload, self.request_id, self.trace))
+            frame = serialize_frame(body, binary=codec.binary)
+        if self._codec is None:
+            self._codec, self._frame = codec, frame
+        elif self._others is None:
+            self._others = {codec.name: frame}
+        else:
+            self._others[codec.name] = frame
         return frame
 
 
 Tag = EventMark | Outgoing | StateMark | ChunkMark
 """What an egress queue keeps beside a frame: its delivery class is the tag's type."""
+
+
+def is_mark(tag: Tag | None) -> bool:
+    """Tell whether a frame of this tag must be told again if it is not sent."""
+    return tag is not None and not isinstance(tag, StateMark | ChunkMark)
 
 
 class Batch:

@@ -25,6 +25,7 @@ from livechat.protocol.types import (
     UserId,
 )
 from livechat.protocol.validators import SEQ_MAX, between, json_object, length, seqs
+from livechat.protocol.value import value
 
 NAME_LENGTH_MAX: Final = 100
 NONCE_LENGTH_MAX: Final = 64
@@ -82,7 +83,8 @@ class Resume:
     session_id: SessionId = attrs.field(repr=False)
     token: str = attrs.field(repr=False, validator=_TOKEN)
     channels: dict[ChannelId, int] | None = attrs.field(default=None, validator=seqs(CHANNELS_MAX))
-    """What the client has seen of each channel; left out: from where the session's own egress stood."""
+    """What the client has seen of each channel; left out: from where the session's own egress stood. What the
+    operating system took from that and never delivered is then missed, and nothing says so."""
     presence_batches: bool = False
     """As in IDENTIFY."""
     jobs: dict[JobId, int] | None = attrs.field(default=None, validator=seqs(JOBS_MAX, "jobs"))
@@ -208,7 +210,7 @@ class Attachment:
     mime: str = attrs.field(validator=length(1, MIME_LENGTH_MAX))
 
 
-@attrs.frozen
+@value
 class MessageCreate:
     """Op 20. `content` is empty only beside an attachment."""
 
@@ -257,7 +259,7 @@ class Sync:
     channels: dict[ChannelId, SyncRange] = attrs.field(validator=length(0, CHANNELS_MAX))
 
 
-@attrs.frozen
+@value
 class Read:
     """Op 23. Everything up to `seq` was read."""
 
@@ -265,7 +267,7 @@ class Read:
     seq: int = attrs.field(validator=_SEQ)
 
 
-@attrs.frozen
+@value
 class Typing:
     """Op 24."""
 

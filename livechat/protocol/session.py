@@ -24,6 +24,8 @@ from livechat.protocol.requests import REQUESTS
 class State(Enum):
     """Where a conversation stands."""
 
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python, at each look into a table.
+
     CONNECTED = auto()
     """HELLO was sent; nobody is known yet."""
     ACTIVE = auto()

@@ -36,6 +36,8 @@ FloorIndicator = Literal["normal", "broadcast", "imminent_peril", "emergency"]
 FloorDenial = Literal["queue_full", "taken"]
 """Why nobody may even wait: as many as may are waiting; or nobody may here."""
 FloorRevocation = Literal["preempted", "ping_timeout", "max_duration", "disconnect", "admin_revoke"]
+StreamKey = tuple[ChannelId, UserId, StreamId]
+"""Names a media stream: channel, publisher and `stream_id`."""
 Address = tuple[str, int]
 """A UDP address: (IP literal, port)."""
 

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from livechat.error import LiveError
+from livechat.protocol.value import value
 from livechat.store.operations import Operation
 from livechat.store.queries import Query
 from livechat.telemetry.histogram import Histogram
@@ -22,7 +23,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen
+@value
 class Outcome(Generic[T_co]):
     """What became of an operation: a value, or the error that refused it."""
 

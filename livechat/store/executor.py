@@ -7,7 +7,7 @@ writer thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -40,6 +40,8 @@ from livechat.store.records import Records
 from livechat.store.side import Transact
 from livechat.store.user_rules import UserRules
 
+T = TypeVar("T")
+
 NONCE_TTL_MS: Final = 24 * 60 * 60 * 1000
 """For how long a nonce is unique: the 24 hours of the protocol."""
 PRUNE_ROWS_MAX: Final = 1000
@@ -59,7 +61,7 @@ class Executor:
         channels = ChannelRules(records)
         self._messages = messages = MessageRules(records, nonce_ttl_ms=nonce_ttl_ms)
         users = UserRules(records)
-        self._rules: dict[type[Operation[Any]], Callable[[Any], object]] = {
+        self._rules: dict[type[Operation[Any]], Callable[[Any], Any]] = {
             CreateChannel: channels.create,
             UpdateChannel: channels.update,
             DeleteChannel: channels.delete,
@@ -83,13 +85,14 @@ class Executor:
             Prune: self._prune,
         }
 
-    def execute(self, operation: Operation[Any]) -> object:
+    def execute(self, operation: Operation[T]) -> T:
         """Execute an operation and return its result.
 
         Raises:
             LiveError: it is refused, and nothing has changed.
         """
-        return self._rules[type(operation)](operation)
+        result: T = self._rules[type(operation)](operation)
+        return result
 
     def _transient_members(self, _: TransientMembers) -> tuple[tuple[ChannelId, UserId], ...]:
         return self._records.transient_members()

@@ -133,7 +133,7 @@ class MemoryStore:
     def _execute(self, operation: Operation[T]) -> Outcome[T]:
         self._operations += 1
         try:
-            return Outcome(cast(T, self._executor.execute(operation)))
+            return Outcome(self._executor.execute(operation))
         except LiveError as error:
             if isinstance(error, (NotPersisted, BackendUnavailable)):
                 self._failures += 1

@@ -9,7 +9,7 @@ from functools import partial
 
 from livechat.error import NonceConflict, ProtocolError
 from livechat.store import file_rows
-from livechat.store.operations import CreateMessage, MarkRead
+from livechat.store.operations import CreateMessage, FileClaim, MarkRead
 from livechat.store.permissions import Deed
 from livechat.store.records import ChannelRecord, MemberRecord, NonceRecord, Records
 from livechat.store.rows import MessageRow, ReadMark, Stored
@@ -35,28 +35,25 @@ class MessageRules(Rules):
 
     def create(self, operation: CreateMessage) -> Stored:
         """See `CreateMessage`."""
-        duplicate = self._first_result(operation)
-        if duplicate is not None:
-            return duplicate
+        if operation.nonce is not None:
+            duplicate = self._first_result(operation, operation.nonce)
+            if duplicate is not None:
+                return duplicate
         if operation.problem is not None:
             raise operation.problem
         channel, author = self.allowed(
             Deed.MESSAGE, operation.channel_id, operation.author_id, admin=operation.admin
         )
-        mentioned = [
-            member
-            for user_id in dict.fromkeys(operation.mentions)
-            if user_id != operation.author_id and (member := self._records.member(channel, user_id)) is not None
-        ]
-        # Last of all that may refuse, for it changes the file.
-        attachment = self._claim(channel, operation)
+        mentioned = self._mentioned(channel, operation) if operation.mentions else []
+        attachment = operation.attachment
+        if operation.file is not None:
+            # Last of all that may refuse, for it changes the file.
+            attachment = self._claim(channel, operation, operation.file) or attachment
         return self._append(channel, author, mentioned, operation, attachment)
 
-    def _first_result(self, operation: CreateMessage) -> Stored | None:
+    def _first_result(self, operation: CreateMessage, nonce: str) -> Stored | None:
         """Return the first result of the operation's nonce, if there is one."""
-        if operation.nonce is None:
-            return None
-        first = self._records.nonce((operation.author_id, operation.channel_id, operation.nonce))
+        first = self._records.nonce((operation.author_id, operation.channel_id, nonce))
         if first is None or operation.now_ms - first.timestamp >= self._nonce_ttl_ms:
             return None
         if first.body_digest != operation.body_digest:
@@ -70,18 +67,26 @@ class MessageRules(Rules):
             message=None,
         )
 
-    def _claim(self, channel: ChannelRecord, operation: CreateMessage) -> dict[str, object] | None:
-        """Return the attachment to store; a file of ours is from now on attached."""
-        if operation.file is None:
-            return operation.attachment
+    def _mentioned(self, channel: ChannelRecord, operation: CreateMessage) -> list[MemberRecord]:
+        """Return the other members whom a message mentions."""
+        return [
+            member
+            for user_id in dict.fromkeys(operation.mentions)
+            if user_id != operation.author_id and (member := self._records.member(channel, user_id)) is not None
+        ]
+
+    def _claim(
+        self, channel: ChannelRecord, operation: CreateMessage, file: FileClaim
+    ) -> dict[str, object] | None:
+        """Return the attachment to store, if the file is ours; it is from now on attached."""
         work = partial(
             file_rows.claim,
-            claimed=operation.file,
+            claimed=file,
             channel_key=channel.channel_key,
             author_id=operation.author_id,
             now_ms=operation.now_ms,
         )
-        return self._records.transact(Transact(work)) or operation.attachment
+        return self._records.transact(Transact(work))
 
     def _append(
         self,

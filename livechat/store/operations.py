@@ -13,6 +13,7 @@ import attrs
 from livechat.error import LiveError
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, ChannelMode, FileId, MessageId, MessageType, UserId
+from livechat.protocol.value import value
 from livechat.store.rows import (
     Added,
     ChannelPage,
@@ -34,7 +35,7 @@ from livechat.store.rows import (
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen
+@value
 class Operation(Generic[T_co]):
     """A change or an exact read; the parameter is the type of its result.
 
@@ -159,7 +160,7 @@ class FileClaim:
     """Whether the URL is surely one of this server; else it is another's if there is no such file."""
 
 
-@attrs.frozen
+@value
 class CreateMessage(Operation[Stored]):
     """Append a message, once per author, channel and nonce within 24 hours.
 
@@ -282,7 +283,7 @@ class ListMembers(Operation[MemberPage]):
     """Rows at most (from 1)."""
 
 
-@attrs.frozen
+@value
 class MarkRead(Operation[ReadMark]):
     """Move a member's read position forward; where it is as far already, nothing is written.
 

@@ -24,6 +24,8 @@ from livechat.error import AccessDenied, Forbidden, JoinBeforeMessaging, LiveErr
 class Standing(Enum):
     """What somebody is to a channel."""
 
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python, at each look into a table.
+
     ADMIN = auto()
     OWNER = auto()
     ABSENT_OWNER = auto()
@@ -37,6 +39,8 @@ class Standing(Enum):
 
 class Deed(Enum):
     """What somebody wants to do with a channel that exists."""
+
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python, at each look into a table.
 
     INFO = auto()
     JOIN = auto()

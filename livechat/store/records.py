@@ -11,6 +11,7 @@ import attrs
 
 from livechat.protocol.events import Announcement
 from livechat.protocol.types import ChannelId, ChannelMode, MessageId, UserId
+from livechat.protocol.value import value
 from livechat.store.rows import ChannelPage, ChannelRow, MemberPage, MemberRow, MemberState, MessageRow, UserRow
 from livechat.store.side import Transact
 
@@ -86,7 +87,7 @@ NonceKey = tuple[UserId, ChannelId, str]
 """(author, channel, nonce)."""
 
 
-@attrs.frozen
+@value
 class NonceRecord:
     """The first result of a nonce; it outlives the message and the channel."""
 

@@ -19,17 +19,6 @@ class Rules:
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    def existing(self, channel_id: ChannelId) -> ChannelRecord:
-        """Return a living channel.
-
-        Raises:
-            ChannelNotFound: there is none.
-        """
-        channel = self._records.channel(channel_id)
-        if channel is None:
-            raise ChannelNotFound(f"no channel {channel_id!r}")
-        return channel
-
     def allowed(
         self, deed: Deed, channel_id: ChannelId, user_id: UserId, *, admin: bool = False
     ) -> tuple[ChannelRecord, MemberRecord | None]:
@@ -39,8 +28,11 @@ class Rules:
             ChannelNotFound: no such channel.
             LiveError: what `permissions.REFUSALS` says.
         """
-        channel = self.existing(channel_id)
-        member = self._records.member(channel, user_id)
+        records = self._records
+        channel = records.channel(channel_id)
+        if channel is None:
+            raise ChannelNotFound(f"no channel {channel_id!r}")
+        member = records.member(channel, user_id)
         self.check(deed, channel, member, user_id, admin=admin)
         return channel, member
 

@@ -129,6 +129,8 @@ class Gauges:
     """Frames that wait in the fullest queue."""
     egress_bytes: int = 0
     """Bytes that wait for clients, in all queues together."""
+    egress_queues: int = 0
+    """Queues in which something waits, or of which TLS has taken something and not sent it."""
     egress_held_bytes: int = 0
     """What counts against the budget of all queues together: those bytes, and what TLS has taken and not sent."""
     egress_limit_bytes: int = 0
