@@ -1,13 +1,14 @@
 """What connections cost a server, how fast they come in, and what those do to it that do not read.
 
-    python -m benchmarks.connections                              everything, some six minutes
+    python -m benchmarks.connections                              everything, some seven minutes
     python -m benchmarks.connections --quick                      a minute, to see that it works
     python -m benchmarks.connections --parts storm --offered 4000 --newcomers 8000
 
-Four parts, each with a `livechat serve` of its own on one core, and a client process of its own on another:
+Five parts, each with a `livechat serve` of its own on one core, and a client process of its own on another:
 
     memory      what each idle, identified connection holds, at several sizes
     storm       many connect at once, while others talk: how fast they are in, and how long messages take
+    tls         the same over TLS, of fewer
     heartbeats  what the heartbeats of idle connections take of a core
     slow        some read nothing, some 1 KB/s: how long messages take to all others, and how each of them ended
 
@@ -38,6 +39,7 @@ import trio
 
 from benchmarks.support import figures
 from benchmarks.support.arguments import names_of, whole_numbers
+from benchmarks.support.certificate import make_certificate
 from benchmarks.support.cpu import pin, two_cores
 from benchmarks.support.processes import ROOT, Failed, allow_many_sockets, running_server
 from benchmarks.support.progress import ProgressLine
@@ -46,7 +48,7 @@ from benchmarks.support.svg import Bar, Group, Panel, draw
 RESULTS: Final = Path(__file__).parent / "results"
 FORMAT: Final = 1
 """Version of the JSON document's shape."""
-PARTS: Final = ("memory", "storm", "heartbeats", "slow")
+PARTS: Final = ("memory", "storm", "tls", "heartbeats", "slow")
 FULL: Final[dict[str, Any]] = {
     "sizes": [1000, 5000, 10_000],
     "connections": 10_000,
@@ -54,6 +56,8 @@ FULL: Final[dict[str, Any]] = {
     "insiders": 1000,
     "newcomers": 5000,
     "offered": 2000,
+    "tls_newcomers": 1000,
+    "tls_offered": 500,
     "never": 100,
     "slow": 100,
     "seconds": 15.0,
@@ -65,6 +69,8 @@ QUICK: Final[dict[str, Any]] = {
     "insiders": 40,
     "newcomers": 200,
     "offered": 400,
+    "tls_newcomers": 60,
+    "tls_offered": 100,
     "never": 4,
     "slow": 4,
     "seconds": 1.0,
@@ -82,6 +88,10 @@ QUIET_HZ: Final = 20.0
 SLOW_CHARS: Final = 1900
 PATIENCE_S: Final = 90.0
 """How long is waited for those that do not read to be closed."""
+PAUSES: Final = {"settle_s": 2.0, "sample_s": 2.0, "let_out_s": 4.0}
+"""How long nothing is done before what is idle is measured; how often the server is asked what it holds; how long
+those that were stalled are read again, to see how they ended: more than `close_timeout_ms`."""
+QUICK_PAUSES: Final = {"settle_s": 0.2, "sample_s": 0.2, "let_out_s": 1.0}
 QUICK_EGRESS_BYTES: Final = "100000"
 """Of the part slow, when it is to be quick: it takes seconds instead of half a minute to pass this limit."""
 OWN_FILES: Final = 200
@@ -101,20 +111,26 @@ def document(
     benchmark   "connections"
     started_at  ISO 8601, UTC
     machine     cpu_count, cpus_usable, cpu_model, platform, python, ...; load_average is before the start
-    options     sizes, connections, room, insiders, newcomers, offered, never, slow, seconds, set
+    options     sizes, connections, room, insiders, newcomers, offered, tls_newcomers, tls_offered, never,
+                slow, seconds, set
     parts       one object each, all with
-        part        memory, storm, heartbeats, slow
+        part        memory, storm, tls, heartbeats, slow
         client      busy_share (of the time at work), cpu_share, lateness_us (of what was due), and
                     server_waited_share (of the time the server was ready and had no core)
+        server      gc_pauses {count, total_ms, longest_ms (at most; null: over 500)} of the garbage collector,
+                    as it measures them itself; egress_held_bytes and egress_limit_bytes: what of the budget of
+                    all egress queues is used at the end, and the budget (0: none)
         refused     ERRORs
         memory:     base {connections, rss_bytes}, rows [{connections, added_per_s, rss_bytes, rss_bytes_each,
-                    pss_bytes_each}]; "each" is what came beyond the base
-        storm:      offered_per_s, newcomers, came_in, ended {how: count}, still_waiting, all_in_s, accepted_per_s,
-                    ready_us (from connect to READY), chat [phase], disorder
+                    pss_bytes_each, egress_held_bytes}]; "each" is what came beyond the base
+        storm, tls: offered_per_s, newcomers, came_in, ended {how: count}, still_waiting, all_in_s, accepted_per_s,
+                    ready_us (from connect to READY), cpu_us_each (of the server, beyond what it used before them),
+                    chat [phase], disorder
         heartbeats: connections, interval_s, sent, answered, ended, phases [phase], cpu_us_each
         slow:       connections, stalled [{group, members, ends {close code, "eof", "reset" or "kept": count}}],
                     closed_by_server {close code: count}, others_ended, phases [phase], disorder,
-                    memory {server_rss_bytes, tcp_bytes (of the machine), egress_bytes; each _first and _max}
+                    memory {server_rss_bytes, tcp_bytes (of the machine), egress_bytes, egress_held_bytes (of
+                    their budget); each _first and _max}
         a phase:    phase, seconds, server_cpu_share (of a core), and with chat: sent, expected, received, lost,
                     latency_us; expected are deliveries to those who read
     """
@@ -138,23 +154,40 @@ def show(part: dict[str, Any]) -> str:
     note = f"client busy {client['busy_share']:.0%}, late p99 {late['p99'] / 1000 if late else 0:.1f} ms"
     if client["busy_share"] > BUSY_SHARE or (late and late["p99"] > LATE_US):
         note += "  ! the client is part of these figures: the server is better"
-    return "\n".join((part["part"], *_SHOW[part["part"]](part), note, ""))
+    return "\n".join((part["part"], *_SHOW[part["part"]](part), _server(part["server"]), note, ""))
+
+
+def _server(server: dict[str, Any]) -> str:
+    pauses = server["gc_pauses"]
+    longest = "off the scale" if pauses["longest_ms"] is None else f"at most {pauses['longest_ms']:g} ms"
+    budget = f" of {server['egress_limit_bytes'] / 1e6:.0f}" if server["egress_limit_bytes"] else ""
+    return (
+        f"garbage collector: {pauses['count']} pauses, {pauses['total_ms']:g} ms in all, the longest {longest}; "
+        f"egress queues hold {server['egress_held_bytes'] / 1e6:.1f}{budget} MB"
+    )
 
 
 def _show_memory(part: dict[str, Any]) -> Iterator[str]:
     rows = [
-        [str(row["connections"]), _kb(row["rss_bytes_each"]), _kb(row["pss_bytes_each"]), str(row["added_per_s"])]
+        [
+            str(row["connections"]),
+            _kb(row["rss_bytes_each"]),
+            _kb(row["pss_bytes_each"]),
+            _kb(row["egress_held_bytes"]),
+            str(row["added_per_s"]),
+        ]
         for row in part["rows"]
     ]
-    yield figures.table(("connections", "KB each (RSS)", "KB each (PSS)", "connected and joined/s"), rows)
+    headings = ("connections", "KB each (RSS)", "KB each (PSS)", "KB in egress queues", "connected and joined/s")
+    yield figures.table(headings, rows)
 
 
 def _show_storm(part: dict[str, Any]) -> Iterator[str]:
     ready = part["ready_us"] or {}
     yield (
         f"offered {part['offered_per_s']}/s, accepted {part['accepted_per_s']}/s; {part['came_in']} of "
-        f"{part['newcomers']} in after {part['all_in_s']} s; connect to READY p50 {_ms(ready, 'p50')}, "
-        f"p99 {_ms(ready, 'p99')} ms"
+        f"{part['newcomers']} in after {part['all_in_s']} s; {part['cpu_us_each']:.0f} us of the server each; "
+        f"connect to READY p50 {_ms(ready, 'p50')}, p99 {_ms(ready, 'p99')} ms"
     )
     yield _phases(part["chat"])
 
@@ -175,7 +208,7 @@ def _show_slow(part: dict[str, Any]) -> Iterator[str]:
     yield f"closed by the server: {closed or 'none'}; of the others ended: {part['others_ended']}"
     memory = part["memory"]
     if memory:
-        names = (("server_rss_bytes", "server"), ("tcp_bytes", "TCP"), ("egress_bytes", "queues"))
+        names = (("server_rss_bytes", "server"), ("tcp_bytes", "TCP"), ("egress_held_bytes", "egress queues"))
         held = (
             f"{label} {memory[f'{name}_first'] / 1e6:.0f} -> {memory[f'{name}_max'] / 1e6:.0f}"
             for name, label in names
@@ -184,7 +217,14 @@ def _show_slow(part: dict[str, Any]) -> Iterator[str]:
     yield _phases(part["phases"])
 
 
-_SHOW: Final = {"memory": _show_memory, "storm": _show_storm, "heartbeats": _show_heartbeats, "slow": _show_slow}
+_SHOW: Final = {
+    "memory": _show_memory,
+    "storm": _show_storm,
+    "tls": _show_storm,
+    "heartbeats": _show_heartbeats,
+    "slow": _show_slow,
+}
+_STORMS: Final = {"storm": "a connect storm", "tls": "a connect storm over TLS"}
 
 
 def _phases(phases: Sequence[dict[str, Any]]) -> str:
@@ -225,9 +265,9 @@ def picture(parts: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str:
             groups = [_group(phase["phase"], 100 * phase["server_cpu_share"]) for phase in part["phases"]]
             panels.append(Panel(f"Processor time, {part['connections']} idle connections", "% of a core", groups))
         else:
-            phases = part["chat"] if part["part"] == "storm" else part["phases"]
+            phases = part["chat"] if part["part"] in _STORMS else part["phases"]
             groups = [_group(p["phase"], (p["latency_us"] or {}).get("p99", 0.0) / 1000) for p in phases]
-            name = "a connect storm" if part["part"] == "storm" else "readers that do not read"
+            name = _STORMS.get(part["part"], "readers that do not read")
             panels.append(Panel(f"p99 of the others' messages, {name}", "ms", groups))
     where = f"{machine['cpu_model']}, Python {machine['python']}, one core for the server"
     return draw("Connections", ("livechat",), panels, (where,))
@@ -243,10 +283,13 @@ def _group(name: str, value: float) -> Group:
 def assignment(options: argparse.Namespace, part: str) -> dict[str, Any]:
     """Return what the client of a part is told, but for the server's address."""
     told: dict[str, Any] = {"part": part, "room": options.room, "seconds": options.seconds}
+    told |= QUICK_PAUSES if options.quick else PAUSES
     if part == "memory":
         told["sizes"] = options.sizes
-    elif part == "storm":
+    elif part in _STORMS:
         told |= {"insiders": options.insiders, "newcomers": options.newcomers, "offered_hz": options.offered}
+        if part == "tls":
+            told |= {"newcomers": options.tls_newcomers, "offered_hz": options.tls_offered}
         told |= {"chat_hz": CHAT_HZ, "chars": CHARS}
     elif part == "heartbeats":
         told |= {"connections": options.connections, "interval_s": HEARTBEAT_S}
@@ -266,9 +309,12 @@ def setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def settings(options: argparse.Namespace, part: str) -> dict[str, str]:
-    """Return the server's settings that are not the defaults."""
+def settings(options: argparse.Namespace, part: str, folder: Path) -> dict[str, str]:
+    """Return the server's settings that are not the defaults; what they name is made in `folder`."""
     chosen = {"STORE_URL": "memory:"}
+    if part == "tls":
+        certificate, key = make_certificate(folder)
+        chosen |= {"TLS_CERT": str(certificate), "TLS_KEY": str(key)}
     if part == "slow" and options.quick:
         chosen["GATEWAY_EGRESS_BYTES"] = QUICK_EGRESS_BYTES
     return chosen | dict(options.set)
@@ -282,7 +328,7 @@ async def run_part(options: argparse.Namespace, part: str, folder: Path, line: P
     """
     token = secrets.token_urlsafe(24)
     server_cpus, client_cpus = two_cores(sorted(os.sched_getaffinity(0)))
-    async with running_server(folder, token, **settings(options, part)) as (url, pid):
+    async with running_server(folder, token, **settings(options, part, folder / "tls")) as (url, pid):
         pin(pid, server_cpus)
         told = assignment(options, part) | {"url": url, "token": token, "server_pid": pid}
         start = partial(
@@ -326,7 +372,8 @@ async def run(options: argparse.Namespace, parts: list[dict[str, Any]]) -> None:
 
 def files_lacking(options: argparse.Namespace) -> int:
     """Return how many more open files a process would have to be allowed."""
-    most = max(options.connections, *options.sizes, options.insiders + options.newcomers) + OWN_FILES
+    newcomers = max(options.newcomers, options.tls_newcomers)
+    most = max(options.connections, *options.sizes, options.insiders + newcomers) + OWN_FILES
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 0 if hard == resource.RLIM_INFINITY else max(0, most - hard)
 
@@ -341,6 +388,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--insiders", type=int, help="who talk while the storm lasts")
     parser.add_argument("--newcomers", type=int, help="who come in the storm")
     parser.add_argument("--offered", type=int, help="connections a second in the storm")
+    parser.add_argument("--tls-newcomers", type=int, help="who come in the storm over TLS")
+    parser.add_argument("--tls-offered", type=int, help="connections a second in the storm over TLS")
     parser.add_argument("--never", type=int, help="who never read")
     parser.add_argument("--slow", type=int, help="who read 1 KB/s")
     parser.add_argument(
@@ -355,7 +404,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         if getattr(options, name) is None:
             setattr(options, name, value)
         elif not isinstance(value, list) and not 0 < getattr(options, name) <= 60_000:
-            parser.error(f"--{name}: expected 1 to 60000, got {getattr(options, name):g}")
+            parser.error(f"--{name.replace('_', '-')}: expected 1 to 60000, got {getattr(options, name):g}")
     options.sizes = sorted(options.sizes)
     if not 10 <= options.room <= options.connections:
         parser.error(f"--room: expected 10 to {options.connections}, got {options.room}")

@@ -8,13 +8,16 @@
 *fan-out*: one member of a channel of N says 200 bytes, which all N hear, it among them; at most w messages are on
 their way, and one is through when all N have it. `livechat` keeps channels in memory, `livechat-durable` commits
 every message before it is sent (SQLite, synchronous=FULL). *rooms*: a hundred channels of ten, one talker in each.
+*deflate*: the same as fan-out, but all have agreed on compression, each system with its own settings for it: those
+that keep a window for each client deflate for each, and profit most where messages are as alike as here.
 *inbound*: requests a second of one and of fifty connections, 64 on their way of each. *chunks*: a hundred viewers
 of a stream of 1 Mbit/s, at last ten of them too slow for it.
 
 The peers (`benchmarks/peers/`) are written as their users would: node's `ws` and Socket.IO, websockets' asyncio
 `broadcast`, python-socketio on uvicorn, trio-websocket, and NATS by WebSocket. Those for node get their packages
 by `npm install` into a folder of their own (--npm-folder), the others by the extra `bench`; what is not to be had
-is named and left out.
+is named and left out. `bare` is no peer but a ceiling: one send per delivery and nothing else. At w=1, where no
+two messages can be joined, no loop in Python does more on this core; goals that lie beyond it are named.
 
 All servers share one processor, and one at a time has something to do. Each has a client process, on the other
 processor: raw sockets in an epoll that is asked over and over, and what comes is searched for marks, not decoded.
@@ -44,9 +47,8 @@ from benchmarks.support.arguments import names_of, whole_numbers
 from benchmarks.support.cpu import pin, two_cores
 from benchmarks.support.gateway_parts import PARTS, Surroundings, cases, measure
 from benchmarks.support.gateway_systems import SYSTEMS, lacking
-from benchmarks.support.processes import Failed, allow_many_sockets
+from benchmarks.support.processes import Failed, allow_many_sockets, first_of
 from benchmarks.support.progress import ProgressLine
-from benchmarks.support.relay_report import first_of
 
 RESULTS: Final = Path(__file__).parent / "results"
 FORMAT: Final = 1
@@ -83,6 +85,7 @@ def document(
             rounds      one object each, for all parts but chunks:
                 count, seconds, per_s   deliveries (of requests: replies)
                 messages                that were heard by all
+                bytes_each              on the wire, for each delivery: frames, not TCP's or IP's headers
                 last_us, first_us       from the send of a message until the last and the first member had it: p50,
                                         p99, p99.9, mean, min, max
                 server_us               the server's time of the processor, its part of the system's included, for
@@ -92,10 +95,12 @@ def document(
                 client_ceiling_per_s    what the client would do if it had nothing to wait for
             best, spread            the round with the highest rate; how far the worst was below it (share)
             ratio, cpu_ratio        livechat's rate divided by this system's; this one's server_us by livechat's
+            of_ceiling              its rate divided by that of bare sends; null where messages can be joined
             limited_by_client       client_busy was above server_busy
             rounds of chunks: chunks, latency_us (since due, of the fast viewers), server_busy,
                 fast, slow              viewers, closed, received, missing, gaps, gaps_not_ended_by_keyframe
-    goals       one object each: system, times, peer, part, trial, members_min; reached: ratios by case
+    goals       one object each: system, times, peer, part, trial, members_min; reached: ratios by case;
+                beyond: of the cases in which bare sends would miss it too, their ratio
     """
     server_cpus, client_cpus = two_cores(options.cpus)
     return {

@@ -50,7 +50,7 @@ from benchmarks.support.media_start import (
 )
 from benchmarks.support.media_system import packet_bytes
 from benchmarks.support.mmsg import Outbox
-from benchmarks.support.processes import Failed, allow_many_sockets
+from benchmarks.support.processes import Failed, allow_many_sockets, first_of
 from benchmarks.support.progress import ProgressLine
 from benchmarks.support.scenario import PROFILES
 
@@ -254,7 +254,7 @@ def main() -> int:
     try:
         trio.run(run, options, rows, beside)
     except* (Failed, Refused, ConnectionLost) as group:
-        print(f"relay: {relay_report.first_of(group)}", file=sys.stderr)
+        print(f"relay: {first_of(group)}", file=sys.stderr)
         status = 1
     except* KeyboardInterrupt:
         status = 130

@@ -1,10 +1,11 @@
-"""Rooms on the package `websockets`: its asyncio server and its `broadcast`, without compression."""
+"""Rooms on the package `websockets`: its asyncio server and its `broadcast`; compressed as it comes, or not."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
+import os
 from collections import defaultdict
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -37,7 +38,8 @@ async def handle(connection: ServerConnection) -> None:
 async def main() -> None:
     """Serve until killed."""
     listener = open_listener()
-    async with serve(handle, sock=listener, compression=None, ping_interval=None):
+    compression = "deflate" if os.environ.get("PEER_DEFLATE") == "1" else None
+    async with serve(handle, sock=listener, compression=compression, ping_interval=None):
         tell_port(listener)
         await asyncio.Event().wait()
 

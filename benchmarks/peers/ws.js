@@ -2,7 +2,8 @@
 "use strict";
 const { WebSocketServer, WebSocket } = require("ws");
 
-const server = new WebSocketServer({ host: "127.0.0.1", port: 0, backlog: 4096, perMessageDeflate: false });
+// With compression: as it comes, that is with a window kept for each client.
+const server = new WebSocketServer({ host: "127.0.0.1", port: 0, backlog: 4096, perMessageDeflate: process.env.PEER_DEFLATE === "1" });
 const rooms = new Map();
 
 server.on("listening", () => console.log(server.address().port));

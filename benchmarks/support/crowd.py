@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from benchmarks.support.crowd_tls import TlsSocket, trusting_context
+from benchmarks.support.frames import payload_at
 from benchmarks.support.gateway import frame
 
 RECEIVE_BYTES: Final = 65_536
@@ -32,6 +34,7 @@ SMALL_BUFFER_BYTES: Final = 4096
 
 _HELLO, _HEARTBEAT_ACK, _READY, _MESSAGE, _ACK, _ERROR = 0, 2, 4, 101, 200, 201
 _HEAD: Final = b'{"op":'
+_SEQ: Final = b'"seq":'
 MARK: Final = b"benchmark-"
 """Begins the content of a message; its number in `DIGITS` digits follows."""
 DIGITS: Final = 10
@@ -53,7 +56,7 @@ class Member:
         "status",
     )
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket) -> None:
         self.sock = sock
         self.rest = b""
         self.channel = ""
@@ -61,7 +64,7 @@ class Member:
         self.ready_ns = 0
         """When READY came; 0: not yet."""
         self.status = "connecting"
-        """`connecting`, `upgrading`, `open`, `ended`."""
+        """`connecting`, `securing`, `upgrading`, `open`, `ended`."""
         self.end = ""
         """How it ended: a close code, `eof`, `reset`, `refused`; empty while it lives."""
         self.is_stalled = False
@@ -69,7 +72,7 @@ class Member:
         self.is_apart = False
         """What comes to it is not counted: it is, or will be, stalled."""
         self.last = -1
-        """The number of the last message that came: it must rise."""
+        """The `seq` of the last message that came: it must rise."""
 
 
 class Crowd:
@@ -82,6 +85,7 @@ class Crowd:
         self._address = (parts.hostname, parts.port)
         self._target = f"{parts.path}?token={quote(token, safe='')}&user_id="
         self._host = parts.netloc
+        self._tls = trusting_context() if parts.scheme == "wss" else None
         self._epoll = select.epoll()
         self._by_fd: dict[int, Member] = {}
         self._timetable: list[tuple[int, int, Callable[[], int | None]]] = []
@@ -157,7 +161,7 @@ class Crowd:
         sock.setblocking(False)
         if small_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
-        member = Member(sock)
+        member = Member(sock if self._tls is None else TlsSocket(sock, self._tls))
         number = len(self.members)
         self.members.append(member)
         self._by_fd[sock.fileno()] = member
@@ -220,16 +224,37 @@ class Crowd:
         member.sock.close()
 
     def _attend(self, member: Member) -> None:
-        if member.status != "connecting":
+        if member.status == "connecting":
+            self._connected(member)
+        elif member.status == "securing":
+            self._secure(member)
+        else:
             self._read(member, RECEIVE_BYTES)
-            return
-        code = member.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def _connected(self, member: Member) -> None:
+        sock = member.sock
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if isinstance(sock, socket.socket) else 0
         if code:
             self._end(member, errno.errorcode.get(code, str(code)))
             return
+        self._epoll.modify(member.sock, select.EPOLLIN)
+        if isinstance(sock, TlsSocket):
+            member.status = "securing"
+            self._secure(member, is_first=True)
+        else:
+            self._ask_in(member)
+
+    def _secure(self, member: Member, *, is_first: bool = False) -> None:
+        assert isinstance(member.sock, TlsSocket)
+        try:
+            if member.sock.shake_hands(is_first=is_first):
+                self._ask_in(member)
+        except OSError as exc:
+            self._end(member, type(exc).__name__)
+
+    def _ask_in(self, member: Member) -> None:
         request, member.rest, member.status = member.rest, b"", "upgrading"
         member.sock.send(request)
-        self._epoll.modify(member.sock, select.EPOLLIN)
 
     def _read(self, member: Member, size: int) -> None:
         try:
@@ -263,22 +288,14 @@ class Crowd:
         now_ns = time.perf_counter_ns()
         if member.rest:
             data = member.rest + data
-        position, end = 0, len(data)
-        while end - position >= 2:
-            length, start = data[position + 1], position + 2
-            if length >= 126:
-                extended = 2 if length == 126 else 8
-                if end - start < extended:
-                    break
-                length = int.from_bytes(data[start : start + extended], "big")
-                start += extended
-            if end - start < length:
-                break
+        position = 0
+        while (place := payload_at(data, position)) is not None:
+            start, end = place
             if data[position] == 0x88:
                 self._end(member, str(int.from_bytes(data[start : start + 2], "big")))
                 return
-            self._packet(member, data, start, start + length, now_ns)
-            position = start + length
+            self._packet(member, data, start, end, now_ns)
+            position = end
         member.rest = data[position:]
 
     def _packet(self, member: Member, data: bytes, start: int, end: int, now_ns: int) -> None:
@@ -288,8 +305,11 @@ class Crowd:
         if op == _MESSAGE:
             place = data.index(MARK, start, end) + len(MARK)
             number = int(data[place : place + DIGITS])
-            self.disorder += number <= member.last
-            member.last = number
+            # Two speakers may overtake each other on their way to the server; what it made of them may not.
+            seq_start = data.index(_SEQ, start, end) + len(_SEQ)
+            seq = int(data[seq_start : data.index(b",", seq_start, end)])
+            self.disorder += seq <= member.last
+            member.last = seq
             if not member.is_apart:
                 self.numbers.append(number)
                 self.times_ns.append(now_ns)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.support.crowd import Member
-from benchmarks.support.crowd_stage import KEEP_ALIVE_S, Broken, Chat, Stage, tell
+from benchmarks.support.crowd_stage import KEEP_ALIVE_S, Broken, Chat, Phase, Stage, tell
 from benchmarks.support.figures import summarize_us
 from benchmarks.support.memory import memory_of
 from benchmarks.support.processes import allow_many_sockets
@@ -27,22 +27,18 @@ from benchmarks.support.scenario import result_line
 
 BASE: Final = 100
 """Connections there before memory is counted, so that what is made once is there already."""
-SETTLE_S: Final = 2.0
 STORM_TIMEOUT_S: Final = 60.0
 SLOW_BYTES: Final = 128
 SLOW_INTERVAL_NS: Final = 125_000_000
 """Together 1 KB/s."""
-SAMPLE_NS: Final = 2_000_000_000
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-LET_OUT_S: Final = 4.0
-"""How long those that were stalled are read again, to see how they ended: more than `close_timeout_ms`."""
 
 
 def memory(stage: Stage, told: dict[str, Any]) -> dict[str, Any]:
     """Count what each idle connection holds."""
     stage.fill(BASE)
     stage.beat(KEEP_ALIVE_S)
-    stage.crowd.pause(SETTLE_S)
+    stage.crowd.pause(told["settle_s"])
     stage.start_clock()
     base = memory_of(stage.server_pid)
     rows = []
@@ -51,7 +47,7 @@ def memory(stage: Stage, told: dict[str, Any]) -> dict[str, Any]:
         before = len(stage.crowd.members)
         stage.fill(BASE + size)
         set_up_s = (time.perf_counter_ns() - begun_ns) / 1e9
-        stage.crowd.pause(SETTLE_S)
+        stage.crowd.pause(told["settle_s"])
         now = memory_of(stage.server_pid)
         rows.append(
             {
@@ -60,6 +56,7 @@ def memory(stage: Stage, told: dict[str, Any]) -> dict[str, Any]:
                 "rss_bytes": now.rss_bytes,
                 "rss_bytes_each": round((now.rss_bytes - base.rss_bytes) / size),
                 "pss_bytes_each": round((now.pss_bytes - base.pss_bytes) / size),
+                "egress_held_bytes": stage.held_bytes(),
             }
         )
     return {"base": {"connections": BASE, "rss_bytes": base.rss_bytes}, "rows": rows}
@@ -106,16 +103,23 @@ def storm(stage: Stage, told: dict[str, Any]) -> dict[str, Any]:
         "still_waiting": sum(not member.ready_ns and not member.end for member in crowd.members[first:]),
         "all_in_s": round(all_in_s, 3),
         "accepted_per_s": round(len(came) / all_in_s) if all_in_s else None,
+        "cpu_us_each": _cpu_us_beyond(stage.phases[0], stage.phases[1], max(1, len(came))),
         "ready_us": summarize_us(member.ready_ns - member.begun_ns for member in came),
         "chat": [stage.phase_facts(phase, chat) for phase in stage.phases],
         "disorder": crowd.disorder,
     }
 
 
+def _cpu_us_beyond(before: Phase, during: Phase, count: int) -> float:
+    """Return what the server used in a phase for each of `count`, beyond what it used at all times before."""
+    share = before.server_ns / (before.ended_ns - before.begun_ns)
+    return round((during.server_ns - share * (during.ended_ns - during.begun_ns)) / 1000 / count, 1)
+
+
 def heartbeats(stage: Stage, told: dict[str, Any]) -> dict[str, Any]:
     """Have idle connections do nothing, and then send heartbeats."""
     stage.fill(told["connections"])
-    stage.crowd.pause(SETTLE_S)
+    stage.crowd.pause(told["settle_s"])
     stage.start_clock()
     stage.begin_phase("silent")
     stage.crowd.pause(told["seconds"])
@@ -177,7 +181,7 @@ def slow(stage: Stage, told: dict[str, Any]) -> dict[str, Any]:
     for number in small:
         if members[number].is_stalled:
             stage.crowd.resume(members[number])
-    stage.crowd.pause(LET_OUT_S)
+    stage.crowd.pause(told["let_out_s"])
     return {
         "connections": told["connections"],
         "stalled": [
@@ -227,8 +231,9 @@ class _Watch:
         self.closed = 0
         """Connections that the server has closed as slow consumers, or found broken."""
         self._url, self._token, self._pid = told["url"], told["token"], stage.server_pid
-        self._samples: list[tuple[int, int, float]] = []
-        """(resident bytes, TCP's bytes, bytes in egress queues)"""
+        self._interval_ns: int = round(told["sample_s"] * 1e9)
+        self._samples: list[tuple[int, int, float, float]] = []
+        """(resident bytes, TCP's bytes, bytes in egress queues, what of their budget is used)"""
         self._first = self._codes()
         self._last = self._first
         self._busy = False
@@ -241,7 +246,7 @@ class _Watch:
 
     def memory(self) -> dict[str, float]:
         """Return what was held at first and at most."""
-        names = ("server_rss_bytes", "tcp_bytes", "egress_bytes")
+        names = ("server_rss_bytes", "tcp_bytes", "egress_bytes", "egress_held_bytes")
         columns = list(zip(*self._samples, strict=True))
         first = {f"{name}_first": column[0] for name, column in zip(names, columns, strict=True)}
         return first | {f"{name}_max": max(column) for name, column in zip(names, columns, strict=True)}
@@ -250,13 +255,13 @@ class _Watch:
         if not self._busy:
             self._busy = True
             threading.Thread(target=self._ask, daemon=True).start()
-        return time.perf_counter_ns() + SAMPLE_NS
+        return time.perf_counter_ns() + self._interval_ns
 
     def _ask(self) -> None:
         try:
             rss, tcp = rss_bytes(self._pid), tcp_bytes()
             self._last = self._codes()
-            self._samples.append((rss, tcp, self._egress))
+            self._samples.append((rss, tcp, self._egress, self._held))
             self.closed = round(sum(self._last[code] - self._first.get(code, 0) for code in self._last))
         finally:
             self._busy = False
@@ -264,6 +269,7 @@ class _Watch:
     def _codes(self) -> dict[str, float]:
         samples = scrape(self._url, self._token)
         self._egress = samples["livechat_egress_queue_bytes", frozenset()]
+        self._held = samples["livechat_egress_held_bytes", frozenset()]
         return by_label(samples, "livechat_connections_closed_total", "code")
 
 
@@ -284,6 +290,7 @@ def tcp_bytes() -> int:
 PARTS: Final[dict[str, Callable[[Stage, dict[str, Any]], dict[str, Any]]]] = {
     "memory": memory,
     "storm": storm,
+    "tls": storm,
     "heartbeats": heartbeats,
     "slow": slow,
 }
@@ -296,13 +303,14 @@ def main() -> int:
     stage = Stage(told["url"], told["token"], told["server_pid"], told["room"])
     try:
         result = PARTS[told["part"]](stage, told)
+        facts = {"client": stage.facts(), "server": stage.server_facts()}
     except Broken as exc:
         print(f"{told['part']}: {exc}", file=sys.stderr)
         return 1
     finally:
         stage.crowd.close()
     tell(("done", 1, 1))
-    print(result_line(result | {"client": stage.facts(), "refused": len(stage.crowd.errors)}), flush=True)
+    print(result_line(result | facts | {"refused": len(stage.crowd.errors)}), flush=True)
     return 0
 
 

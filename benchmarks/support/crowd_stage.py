@@ -18,6 +18,7 @@ from benchmarks.support.cpu import process_cpu_ns, waited_ns
 from benchmarks.support.crowd import Crowd, Member, latencies_ns, message
 from benchmarks.support.figures import summarize_us
 from benchmarks.support.gateway import frame
+from benchmarks.support.prometheus import Samples, gc_pauses, scrape
 from benchmarks.support.scenario import Progress, progress_line
 
 CONNECT_AT_ONCE: Final = 64
@@ -51,6 +52,9 @@ class Stage:
 
     def __init__(self, url: str, token: str, server_pid: int, room: int) -> None:
         self.crowd = Crowd(url, token)
+        self._at = url, token
+        self._before: Samples = {}
+        """What the server had counted when the clock was started."""
         self.server_pid = server_pid
         self.room = room
         self.rooms: dict[str, list[Member]] = {}
@@ -136,6 +140,7 @@ class Stage:
         gc.collect()
         gc.freeze()
         gc.disable()
+        self._before = scrape(*self._at)
         self.crowd.busy_ns = 0
         self.crowd.lateness_ns = array("q")
         self._begun_ns, self._own_ns = time.perf_counter_ns(), time.process_time_ns()
@@ -166,6 +171,19 @@ class Stage:
             "lateness_us": summarize_us(self.crowd.lateness_ns),
             "server_waited_share": round((waited_ns(self.server_pid) - self._waited_ns) / elapsed_ns, 3),
         }
+
+    def server_facts(self) -> dict[str, Any]:
+        """Return what the server itself has counted; the clock must not run any more."""
+        samples = scrape(*self._at)
+        return {
+            "gc_pauses": gc_pauses(self._before, samples),
+            "egress_held_bytes": samples["livechat_egress_held_bytes", frozenset()],
+            "egress_limit_bytes": samples["livechat_egress_limit_bytes", frozenset()],
+        }
+
+    def held_bytes(self) -> int:
+        """Return what waits in all the server's egress queues together."""
+        return round(scrape(*self._at)["livechat_egress_held_bytes", frozenset()])
 
     def phase_facts(self, phase: Phase, chat: Chat | None) -> dict[str, Any]:
         """Return what there is to say of a phase."""

@@ -20,7 +20,8 @@ IDENTIFY, MEMBER_ADD = 3, 33
 _TEXT, _BINARY = 0x1, 0x2
 _KEY: Final = b"\x5a" * 4
 """All bytes of the masking key are the same, so it matters not where in the frame a byte stands."""
-_MASKED: Final = bytes(byte ^ _KEY[0] for byte in range(256))
+MASKED: Final = bytes(byte ^ _KEY[0] for byte in range(256))
+"""What `bytes.translate` masks a phrase with, or unmasks it."""
 
 Exchange = tuple[bytes, bytes, int]
 """What to send, what will be found in the answer, and how many times."""
@@ -63,7 +64,7 @@ class Phrase:
 
     def number(self, index: int) -> bytes:
         """Return the frame of message number `index`."""
-        return b"".join((self._before, (b"%0*d" % (DIGITS, index)).translate(_MASKED), self._after))
+        return b"".join((self._before, (b"%0*d" % (DIGITS, index)).translate(MASKED), self._after))
 
 
 class Plain:

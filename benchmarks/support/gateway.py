@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 import trio
 
 from benchmarks.support.arrivals import Drain
+from benchmarks.support.frames import payload_at
 
 HEARTBEAT, READY, CHANNEL_CREATE, CHANNEL_JOIN, CHANNEL_INFO, MESSAGE_CREATE = 1, 4, 10, 11, 16, 20
 ACK, ERROR = 200, 201
@@ -133,19 +134,11 @@ class GatewayClient:
         """Take frames apart; the beginning of one that is not complete waits for the rest."""
         if self._rest:
             data = self._rest + data
-        position, end = 0, len(data)
-        while end - position >= 2:
-            length, start = data[position + 1], position + 2
-            if length >= 126:
-                extended = 2 if length == 126 else 8
-                if end - start < extended:
-                    break
-                length = int.from_bytes(data[start : start + extended], "big")
-                start += extended
-            if end - start < length:
-                break
-            self._take(data[position] & 0x0F, data[start : start + length], now_ns)
-            position = start + length
+        position = 0
+        while (place := payload_at(data, position)) is not None:
+            start, end = place
+            self._take(data[position] & 0x0F, data[start:end], now_ns)
+            position = end
         self._rest = data[position:]
 
     def _take(self, opcode: int, payload: bytes, now_ns: int) -> None:

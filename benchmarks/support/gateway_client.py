@@ -16,6 +16,7 @@ from benchmarks.support.chunks import Viewers
 from benchmarks.support.dialects import Dialect, Livechat, Nats, Plain, SocketIo
 from benchmarks.support.fan_load import Crowd, Unaccounted
 from benchmarks.support.inbound import Askers
+from benchmarks.support.inflate import Inflater
 from benchmarks.support.processes import allow_many_sockets
 from benchmarks.support.sockets import Unreachable, open_rooms
 
@@ -47,14 +48,21 @@ class Client:
         return self._load.run(**command)
 
     def _connect(
-        self, load: str, server: dict[str, Any], rooms: int, members: int, thin: int = 0
+        self,
+        load: str,
+        server: dict[str, Any],
+        rooms: int,
+        members: int,
+        thin: int = 0,
+        deflate: bool = False,
     ) -> dict[str, Any]:
         pid, spoken = server["pid"], dialect_of(server["dialect"], server["token"])
         start = time.perf_counter()
-        sockets = open_rooms(("127.0.0.1", server["port"]), spoken, rooms, members, thin)
+        inflaters: dict[int, Inflater] | None = {} if deflate else None
+        sockets = open_rooms(("127.0.0.1", server["port"]), spoken, rooms, members, thin, inflaters)
         seconds = time.perf_counter() - start
         if load == "crowd":
-            self._load = Crowd(spoken, sockets, pid)
+            self._load = Crowd(spoken, sockets, pid, inflaters)
         elif load == "askers":
             self._load = Askers([first for first, *_ in sockets], pid)
         else:

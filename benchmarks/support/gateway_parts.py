@@ -18,11 +18,14 @@ from benchmarks.support.gateway_systems import OWN, Running, running
 from benchmarks.support.inbound import KINDS
 from benchmarks.support.processes import Failed
 
-PARTS: Final = ("fan-out", "rooms", "inbound", "chunks")
+PARTS: Final = ("fan-out", "rooms", "deflate", "inbound", "chunks")
 SLOW_TRIAL_S: Final = 4.0
 """A trial that took so long says what there is to say: it is not repeated."""
 INBOUND_SYSTEMS: Final = (OWN, "trio-websocket")
 INBOUND_CONNECTIONS: Final = (1, 50)
+DEFLATE_SYSTEMS: Final = (OWN, "ws", "websockets")
+DEFLATE_FAN_OUTS: Final = range(100, 1001)
+"""More members, or fewer, say nothing more."""
 ROOMS: Final = 100
 ROOM_MEMBERS: Final = 10
 VIEWERS: Final = 100
@@ -46,6 +49,8 @@ class Case:
     only: Sequence[str] = ()
     """Systems; none are named: all."""
     thin: int = 0
+    deflate: bool = False
+    """Whether what is sent is compressed (permessage-deflate)."""
     rounds_max: int = 100
 
     def __str__(self) -> str:
@@ -64,6 +69,10 @@ def cases(parts: Sequence[str], fan_outs: Sequence[int], windows: Sequence[int],
         made += [Case("fan-out", "crowd", 1, fan_out, trials) for fan_out in fan_outs]
     if "rooms" in parts:
         made.append(Case("rooms", "crowd", ROOMS, ROOM_MEMBERS, [said(1)]))
+    if "deflate" in parts:
+        trials = [said(window) for window in windows]
+        some = [fan_out for fan_out in fan_outs if fan_out in DEFLATE_FAN_OUTS] or fan_outs[:1]
+        made += [Case("deflate", "crowd", 1, fan_out, trials, DEFLATE_SYSTEMS, deflate=True) for fan_out in some]
     if "inbound" in parts:
         asked = [(kind, {"kind": kind, "seconds": seconds}) for kind in KINDS]
         made += [
@@ -95,7 +104,13 @@ class Contender:
         server = attrs.asdict(self.server) | {"dialect": self.server.dialect}
         try:
             done = await self.client.ask(
-                "connect", load=case.load, server=server, rooms=case.rooms, members=case.members, thin=case.thin
+                "connect",
+                load=case.load,
+                server=server,
+                rooms=case.rooms,
+                members=case.members,
+                thin=case.thin,
+                deflate=case.deflate,
             )
         except Failed as exc:
             self.failure = str(exc)
@@ -142,7 +157,7 @@ async def measure(
         for name in names:
             tell(f"connecting to {name}")
             server = await stack.enter_async_context(
-                running(name, places.folder / name, places.server_cpus, places.npm_folder)
+                running(name, places.folder / name, places.server_cpus, places.npm_folder, deflate=case.deflate)
             )
             client = await stack.enter_async_context(running_client(name, places.client_cpus))
             contender = Contender(server, client)

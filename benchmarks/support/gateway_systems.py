@@ -32,9 +32,13 @@ SETTINGS: Final = {
     # Nobody's heartbeat is part of what is measured, here or at the peers.
     "GATEWAY_HEARTBEAT_INTERVAL_MS": HOUR_MS,
 }
+DEFLATE: Final = {"GATEWAY_COMPRESSION": "permessage-deflate"}
 STORES: Final = {OWN: {"STORE_URL": "memory:"}, DURABLE: {}}
 """Livechat without a store, and with every message committed before it is sent (SQLite, synchronous=FULL)."""
-MODULES: Final = {
+BARE: Final = "bare"
+"""One send per delivery and nothing else: no rival, but the ceiling of all that send each delivery by itself."""
+MODULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    BARE: ("benchmarks.peers.bare_sends", ()),
     "websockets": ("benchmarks.peers.websockets_broadcast", ("websockets",)),
     "python-socketio": ("benchmarks.peers.socketio_rooms", ("socketio", "uvicorn")),
     "trio-websocket": ("benchmarks.peers.trio_websocket_rooms", ("trio_websocket",)),
@@ -42,7 +46,7 @@ MODULES: Final = {
 """Name -> (program, the packages it needs)."""
 SCRIPTS: Final = {"ws": "ws.js", "socket.io": "socketio.js"}
 NATS: Final = "nats"
-SYSTEMS: Final = (OWN, DURABLE, *SCRIPTS, *MODULES, NATS)
+SYSTEMS: Final = (OWN, DURABLE, *SCRIPTS, *(name for name in MODULES if name != BARE), NATS, BARE)
 DIALECTS: Final = {
     OWN: "livechat",
     DURABLE: "livechat",
@@ -98,18 +102,22 @@ def nats_server() -> str | None:
 
 
 @asynccontextmanager
-async def running(name: str, folder: Path, cpus: set[int], npm_folder: Path) -> AsyncGenerator[Running]:
+async def running(
+    name: str, folder: Path, cpus: set[int], npm_folder: Path, *, deflate: bool = False
+) -> AsyncGenerator[Running]:
     """Run a system until the block is left.
 
     Args:
         folder: for its data; must be new.
+        deflate: whether it compresses for those who ask for it; livechat, ws and websockets can.
 
     Raises:
         Failed: it did not begin to listen.
     """
     if name in STORES:
         token = secrets.token_urlsafe(24)
-        async with running_server(folder, token, **SETTINGS, **STORES[name]) as (url, pid):
+        settings = SETTINGS | STORES[name] | (DEFLATE if deflate else {})
+        async with running_server(folder, token, **settings) as (url, pid):
             pin(pid, cpus)
             yield Running(name, int(url.rpartition(":")[2].partition("/")[0]), pid, token)
     elif name == NATS:
@@ -117,7 +125,7 @@ async def running(name: str, folder: Path, cpus: set[int], npm_folder: Path) -> 
             yield server
     else:
         command = ["node", str(PEERS_FOLDER / SCRIPTS[name])] if name in SCRIPTS else _module(name)
-        environment = os.environ | {"NODE_PATH": str(npm.modules(npm_folder))}
+        environment = os.environ | {"NODE_PATH": str(npm.modules(npm_folder)), "PEER_DEFLATE": "01"[deflate]}
         async with _running_program(name, command, cpus, environment) as process:
             yield Running(name, await port_of(name, process), process.pid)
 

@@ -144,3 +144,11 @@ async def run_scenario(scenario: Scenario, folder: Path, tell: Callable[[Progres
     token = secrets.token_urlsafe(24)
     async with running_server(folder, token) as (url, pid):
         return await run_client(Assignment(scenario, url, token, pid), tell)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception in a group of groups."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
+
+from benchmarks.support.crowd_tls import trusting_context
 
 TIMEOUT_S: Final = 10.0
 
@@ -23,8 +26,10 @@ def scrape(url: str, token: str) -> Samples:
     Raises:
         OSError: no answer, or another than 200.
     """
-    host = urlsplit(url).netloc
-    connection = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_S)
+    if parts.scheme == "wss":
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT_S, context=trusting_context())
     try:
         connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
         response = connection.getresponse()
@@ -54,3 +59,36 @@ def by_label(samples: Samples, name: str, label: str) -> dict[str, float]:
         for (sample, labels), value in samples.items()
         if sample == name and label in dict(labels)
     }
+
+
+def gc_pauses(before: Samples, after: Samples) -> dict[str, float | None]:
+    """Return the pauses of a server's garbage collector between two answers.
+
+    Returns:
+        count, total_ms, and longest_ms: the bound of the bucket that the longest one lies in; None: it is beyond
+        the last bound.
+    """
+    name = "livechat_gc_pause_seconds"
+    longest_s = 0.0
+    found = {"count": 0.0, "sum": 0.0}
+    for (sample, labels), value in after.items():
+        more = value - before.get((sample, labels), 0.0)
+        if sample == f"{name}_bucket" and more:
+            longest_s = max(longest_s, _longest_s(before, after, dict(labels)["generation"]))
+        for what in found:
+            found[what] += more if sample == f"{name}_{what}" else 0.0
+    return {
+        "count": round(found["count"]),
+        "total_ms": round(found["sum"] * 1000, 1),
+        "longest_ms": None if math.isinf(longest_s) else round(longest_s * 1000, 1),
+    }
+
+
+def _longest_s(before: Samples, after: Samples, generation: str) -> float:
+    """Return the lowest bound at or below which all the new pauses of a generation lie."""
+    more = {
+        float(dict(labels)["le"]): value - before.get((sample, labels), 0.0)
+        for (sample, labels), value in after.items()
+        if sample == "livechat_gc_pause_seconds_bucket" and dict(labels)["generation"] == generation
+    }
+    return min(bound for bound, count in more.items() if count == more[math.inf])

@@ -189,11 +189,3 @@ def _bar(result: dict[str, Any]) -> Bar:
         return Bar(None)
     ratio = [] if result["system"] == OWN or result["ratio"] is None else [f"x {result['ratio']:.1f}"]
     return Bar(legs / 1000, [f"{legs / 1000:.0f}k", *ratio])
-
-
-def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception in a group of groups."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

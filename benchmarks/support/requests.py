@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from benchmarks.support.frames import payload_at
 from benchmarks.support.gateway import frame
 
 RECEIVE_BYTES: Final = 1 << 18
@@ -112,17 +113,11 @@ class BlockingClient:
         return packet
 
     def _next_frame(self) -> bytes:
-        while True:
-            data = self._received
-            if len(data) >= 2:
-                length, start = data[1], 2
-                if length >= 126:
-                    start = 4 if length == 126 else 10
-                    length = int.from_bytes(data[2:start], "big") if len(data) >= start else 1 << 62
-                if len(data) >= start + length:
-                    self._received = data[start + length :]
-                    return data[start : start + length]
+        while (place := payload_at(self._received, 0)) is None:
             self._receive()
+        start, end = place
+        payload, self._received = self._received[start:end], self._received[end:]
+        return payload
 
     def _receive(self) -> None:
         part = self._socket.recv(RECEIVE_BYTES)

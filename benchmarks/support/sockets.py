@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from benchmarks.support.dialects import Dialect, Exchange
+from benchmarks.support.inflate import OFFER, Inflater
 
 THIN_BUFFER_BYTES: Final = 8192
 THIN_SEGMENT_BYTES: Final = 1400
@@ -34,7 +35,9 @@ class Unreachable(Exception):
 class Opening:
     """A connection that is being opened; its socket blocks."""
 
-    def __init__(self, address: Address, target: str, *, thin: bool = False) -> None:
+    def __init__(self, address: Address, target: str, *, thin: bool = False, deflate: bool = False) -> None:
+        self.inflater: Inflater | None = None
+        self._is_to_deflate = deflate
         self.sock = socket.socket()
         self.sock.settimeout(TIMEOUT_S)
         self._received = b""
@@ -52,7 +55,7 @@ class Opening:
         self.sock.sendall(
             f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\n{OFFER if deflate else ''}\r\n".encode()
         )
 
     def finish_upgrade(self) -> None:
@@ -62,6 +65,11 @@ class Opening:
         head, _, self._received = self._received.partition(HEAD_END)
         if b" 101 " not in head.split(b"\r\n")[0]:
             raise Unreachable(head.decode("latin-1").splitlines()[0])
+        if self._is_to_deflate:
+            self.inflater = Inflater(head)
+            if not self.inflater.is_agreed:
+                raise Unreachable("it does not compress")
+            self._received = self.inflater.feed(self._received)
 
     def send(self, exchange: Exchange) -> None:
         """Begin an exchange; what came before counts as part of the answer."""
@@ -81,32 +89,42 @@ class Opening:
             raise Unreachable(f"{exc}, after {self._received[-300:]!r}") from exc
         if not part:
             raise Unreachable(f"closed by the server, after {self._received[-300:]!r}")
-        self._received += part
+        self._received += part if self.inflater is None else self.inflater.feed(part)
 
 
 def open_rooms(
-    address: Address, dialect: Dialect, rooms: int, members: int, thin: int = 0
+    address: Address,
+    dialect: Dialect,
+    rooms: int,
+    members: int,
+    thin: int = 0,
+    inflaters: dict[int, Inflater] | None = None,
 ) -> list[list[socket.socket]]:
     """Return the connections of all members, by room, non-blocking; the first member of each made the room.
 
     Args:
         thin: so many, the last of each room, let the system keep little for them.
+        inflaters: where given, what is sent shall be compressed; those of all connections are put here, by
+            their file descriptors.
 
     Raises:
         Unreachable: see there.
     """
     with ExitStack() as stack:
-        firsts = _open_all(stack, address, dialect, [(room, 0) for room in range(rooms)])
+        deflate = inflaters is not None
+        firsts = _open_all(stack, address, dialect, [(room, 0) for room in range(rooms)], deflate=deflate)
         for room, first in enumerate(firsts):
             for exchange in dialect.found(room, members):
                 first.send(exchange)
                 first.finish(exchange)
         places = [(room, member) for room in range(rooms) for member in range(1, members)]
-        others = iter(_open_all(stack, address, dialect, places, members - thin))
+        others = iter(_open_all(stack, address, dialect, places, members - thin, deflate=deflate))
         opened = [[first, *(next(others) for _ in range(members - 1))] for first in firsts]
         stack.pop_all()
     for opening in (opening for room_openings in opened for opening in room_openings):
         opening.sock.setblocking(False)
+        if inflaters is not None and opening.inflater is not None:
+            inflaters[opening.sock.fileno()] = opening.inflater
     return [[opening.sock for opening in room_openings] for room_openings in opened]
 
 
@@ -116,12 +134,14 @@ def _open_all(
     dialect: Dialect,
     places: Sequence[tuple[int, int]],
     thin_from: int = sys.maxsize,
+    *,
+    deflate: bool,
 ) -> list[Opening]:
     opened: list[Opening] = []
     for start in range(0, len(places), AT_ONCE):
         batch = []
         for place in places[start : start + AT_ONCE]:
-            opening = Opening(address, dialect.target(*place), thin=place[1] >= thin_from)
+            opening = Opening(address, dialect.target(*place), thin=place[1] >= thin_from, deflate=deflate)
             stack.callback(opening.sock.close)
             batch.append((opening, dialect.greet(*place)))
         for opening, greeting in batch:

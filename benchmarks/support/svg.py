@@ -22,7 +22,9 @@ FOOT: Final = 36
 LEGEND: Final = 40
 CAPTION: Final = 22
 TICKS: Final = 5
-COLORS: Final = ("#1b6ca8", "#e07b39", "#6aa84f", "#8e63a5", "#c94c4c", "#7f7f7f")
+COLORS: Final = (
+    *("#1b6ca8", "#e07b39", "#6aa84f", "#8e63a5", "#c94c4c", "#7f7f7f", "#17a2a2", "#b8a12f", "#d17ba8"),
+)
 """Told apart in grey too, as each bar bears its figure."""
 FONT: Final = "font-family='system-ui, sans-serif'"
 
