@@ -2,6 +2,8 @@
 # Needs python3 (3.11 or newer, with venv) and make; everything else is installed into .venv.
 PYTHON ?= python3
 ARGS ?=
+# The tests run in as many processes as there are processors, four at most; `make test WORKERS=0` in one.
+WORKERS ?= auto
 BIN := .venv/bin
 
 .PHONY: run test lint format clean
@@ -9,8 +11,10 @@ BIN := .venv/bin
 run: .venv/.livechat
 	$(BIN)/livechat serve $(ARGS)
 
+# Many tests start processes; without bytecode each of those would compile all of livechat first.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

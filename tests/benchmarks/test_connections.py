@@ -15,7 +15,10 @@ from benchmarks import connections
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 180.0
-SMALL = "--sizes 20,40 --connections 60 --room 20 --insiders 20 --newcomers 60 --offered 300 --never 3 --slow 4"
+SMALL = (
+    "--sizes 20,40 --connections 60 --room 20 --insiders 20 --newcomers 60 --offered 300 "
+    "--tls-newcomers 30 --tls-offered 100 --never 3 --slow 4"
+)
 PHASE = {"phase", "seconds", "server_cpu_share"}
 CHAT_PHASE = PHASE | {"sent", "expected", "received", "lost", "latency_us"}
 
@@ -47,20 +50,27 @@ async def test_a_small_run_accounts_for_everything_and_writes_the_documented_jso
     file, drawn = tmp_path / "results" / "connections.json", tmp_path / "pictures" / "connections.svg"
     written, printed = await run(*SMALL.split(), "--seconds", "0.5", "--json", str(file), "--svg", str(drawn))
     assert {name: written[name] for name in ("format", "benchmark")} == {"format": 1, "benchmark": "connections"}
-    memory, storm, heartbeats, slow = written["parts"]
+    memory, storm, tls, heartbeats, slow = written["parts"]
     assert [part["part"] for part in written["parts"]] == list(connections.PARTS)
-    assert [part["refused"] for part in written["parts"]] == [0] * 4
+    assert [part["refused"] for part in written["parts"]] == [0] * 5
     assert [row["connections"] for row in memory["rows"]] == [20, 40]
     assert all(row["rss_bytes"] > memory["base"]["rss_bytes"] / 2 for row in memory["rows"])
 
-    assert (storm["newcomers"], storm["came_in"], storm["ended"], storm["still_waiting"]) == (60, 60, {}, 0)
-    assert storm["disorder"] == 0
-    assert_all_arrived(storm["chat"])
-    assert [phase["phase"] for phase in storm["chat"]] == ["before", "during", "after"]
+    for part, newcomers in ((storm, 60), (tls, 30)):
+        ended = part["came_in"], part["ended"], part["still_waiting"]
+        assert (part["newcomers"], *ended) == (newcomers, newcomers, {}, 0)
+        assert part["disorder"] == 0
+        assert_all_arrived(part["chat"])
+        assert [phase["phase"] for phase in part["chat"]] == ["before", "during", "after"]
 
     assert (heartbeats["connections"], heartbeats["ended"]) == (60, {})
     assert heartbeats["answered"] == heartbeats["sent"] > 0
     assert [set(phase) for phase in heartbeats["phases"]] == [PHASE] * 2
+
+    for part in written["parts"]:
+        pauses = part["server"]["gc_pauses"]
+        assert (pauses["count"] == 0) == (pauses["total_ms"] == 0) == (pauses["longest_ms"] == 0)
+        assert part["server"]["egress_limit_bytes"] > part["server"]["egress_held_bytes"] >= 0
 
     assert {group["group"]: sum(group["ends"].values()) for group in slow["stalled"]} == {
         "never": 3,
@@ -77,7 +87,7 @@ async def test_a_small_run_accounts_for_everything_and_writes_the_documented_jso
     assert str(file) in printed
 
 
-def test_the_options_choose_the_parts_and_sizes() -> None:
+def test_the_options_choose_the_parts_and_sizes(tmp_path: Path) -> None:
     options = connections.parse_arguments(
         [
             "--parts",
@@ -93,7 +103,10 @@ def test_the_options_choose_the_parts_and_sizes() -> None:
     assert options.parts == ["storm", "memory"]
     assert options.sizes == [100, 500]
     assert connections.assignment(options, "storm")["offered_hz"] == 4000
-    assert connections.settings(options, "storm") == {"STORE_URL": "memory:", "GATEWAY_ENTRIES_AT_ONCE": "8"}
+    assert connections.settings(options, "storm", tmp_path) == {
+        "STORE_URL": "memory:",
+        "GATEWAY_ENTRIES_AT_ONCE": "8",
+    }
 
 
 @pytest.mark.parametrize("line", ["--parts all", "--room 0", "--set x", "--never -1", "--sizes 0"])

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,14 +17,25 @@ import pytest
 from benchmarks.support import npm
 from benchmarks.support.chat_client import running_client
 from benchmarks.support.chunks import CHUNK_BYTES, Viewer, chunk_frame
-from benchmarks.support.dialects import DIGITS, MARK, Dialect, Livechat, Nats, Phrase, Plain, SocketIo
+from benchmarks.support.dialects import (
+    CONTENT_CHARS,
+    DIGITS,
+    MARK,
+    Dialect,
+    Livechat,
+    Nats,
+    Phrase,
+    Plain,
+    SocketIo,
+)
 from benchmarks.support.fan_load import Crowd, Unaccounted
 from benchmarks.support.gateway_client import dialect_of
-from benchmarks.support.gateway_systems import DURABLE, OWN, SYSTEMS, free_ports, lacking, running
+from benchmarks.support.gateway_systems import BARE, DURABLE, OWN, SYSTEMS, free_ports, lacking, running
 from benchmarks.support.inbound import WINDOW, Askers, request
+from benchmarks.support.inflate import Inflater
 from benchmarks.support.sockets import Unreachable, open_rooms
 
-HERE = (OWN, DURABLE, "websockets", "trio-websocket")
+HERE = (OWN, DURABLE, "websockets", "trio-websocket", BARE)
 EVERYWHERE = set(os.sched_getaffinity(0))
 MEMBERS = 4
 SAID = re.compile(re.escape(MARK) + rb"\d{%d}" % DIGITS)
@@ -247,6 +259,43 @@ async def test_a_server_tells_all_members_of_a_room(name: str, tmp_path: Path) -
         assert connected["connected"] == 6
         result = await client.ask("run", window=2, seconds=0.05)
         assert result["last_us"]["min"] >= result["first_us"]["min"] > 0
+
+
+@pytest.mark.parametrize("name", [OWN, "websockets"])
+async def test_a_server_compresses_for_all_members_of_a_room(name: str, tmp_path: Path) -> None:
+    async with (
+        running(name, tmp_path / "data", EVERYWHERE, tmp_path, deflate=True) as server,
+        running_client(name, EVERYWHERE) as client,
+    ):
+        told = attrs.asdict(server) | {"dialect": server.dialect}
+        await client.ask("connect", load="crowd", server=told, rooms=1, members=3, deflate=True)
+        result = await client.ask("run", window=2, seconds=0.05)
+        assert 0 < result["bytes_each"] < CONTENT_CHARS
+
+
+async def test_who_does_not_compress_is_an_error(tmp_path: Path) -> None:
+    async with running(BARE, tmp_path, EVERYWHERE, tmp_path) as server:
+        with pytest.raises(Unreachable, match="does not compress"):
+            open_rooms(("127.0.0.1", server.port), Plain(), 1, 2, inflaters={})
+
+
+@pytest.mark.parametrize("keeps_window", [True, False])
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+def test_what_is_deflated_is_read_however_it_is_cut(keeps_window: bool, cut: int) -> None:
+    parameters = b"" if keeps_window else b"; server_no_context_takeover"
+    inflater = Inflater(b"HTTP/1.1 101 Yes\r\nSec-WebSocket-Extensions: permessage-deflate" + parameters)
+    assert inflater.is_agreed
+    said, data = [b"hello " * 30, b"hello " * 30, b""], b""
+    deflate = zlib.compressobj(wbits=-15)
+    for text in said:
+        if not keeps_window:
+            deflate = zlib.compressobj(wbits=-15)
+        payload = (deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+        data += bytes((0xC1, len(payload))) + payload
+    data += b"\x81\x05plain"
+    heard = b"".join(inflater.feed(data[start : start + cut]) for start in range(0, len(data), cut))
+    assert heard == b"".join(said) + b"plain"
+    assert not Inflater(b"HTTP/1.1 101 Yes").is_agreed
 
 
 def test_who_does_not_answer_is_an_error() -> None:

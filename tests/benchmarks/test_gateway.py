@@ -15,14 +15,15 @@ import trio
 from benchmarks import gateway
 from benchmarks.support import gateway_report, svg
 from benchmarks.support.gateway_parts import PARTS, ROOM_MEMBERS, ROOMS, VIEWERS, cases
-from benchmarks.support.gateway_systems import DURABLE, OWN, SYSTEMS
+from benchmarks.support.gateway_systems import BARE, DURABLE, OWN, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 180.0
 SYSTEM = {"system", "connect_s", "failure", "rounds", "best", "spread", "limited_by_client", "ratio", "cpu_ratio"}
+SYSTEM |= {"of_ceiling"}
 ROUND = {"count", "seconds", "per_s", "server_us", "server_busy", "client_busy", "server_waited", "client_waited"}
 ROUND |= {"client_ceiling_per_s"}
-SAID = {"messages", "last_us", "first_us"}
+SAID = {"bytes_each", "messages", "last_us", "first_us"}
 FIGURES = {"p50", "p99", "p99.9", "mean", "min", "max"}
 
 
@@ -186,6 +187,31 @@ def test_goals_are_told_from_what_was_measured() -> None:
     assert second.startswith("MISSED")
     [reached] = gateway_report.goal_lines(gateway_report.goals([small]))
     assert reached.startswith("reached")
+
+
+def test_how_far_it_is_to_the_ceiling_and_which_goals_lie_beyond_it_is_told() -> None:
+    made = row(system(OWN, outcome(90_000)), system("ws", outcome(100_000)), system(BARE, outcome(110_000)))
+    assert [entry["of_ceiling"] for entry in made["systems"]] == [0.82, 0.91, 1.0]
+    assert [line[5] for line in gateway_report.lines(made)] == ["82%", "91%", "100%"]
+    assert gateway_report.markdown([made]).splitlines()[-1].endswith("| 100 (x 0.90) | 110 | 1.50 / 1.50 |")
+    assert any("one send per delivery" in remark for remark in gateway_report.remarks(results(made)))
+    [goal] = gateway_report.goals([made])
+    assert (goal["peer"], goal["beyond"]) == ("ws", {"to 100": 1.1})
+    [line] = gateway_report.goal_lines([goal])
+    assert line == "beyond   livechat >= 1.2 x ws, fan-out w=1: x 0.90 to 100 (bare sends: x 1.10)"
+
+
+def test_a_goal_within_the_ceiling_is_missed_and_where_messages_are_joined_there_is_none() -> None:
+    beyond = row(system(OWN, outcome(90)), system("ws", outcome(100)), system(BARE, outcome(110)))
+    within = row(system(OWN, outcome(90)), system("ws", outcome(100)), system(BARE, outcome(150)), members=10)
+    [goal] = gateway_report.goals([beyond, within])
+    assert goal["beyond"] == {"to 100": 1.1}
+    [line] = gateway_report.goal_lines([goal])
+    assert line.startswith("MISSED")
+    joined = row(*(system(name, outcome(90)) for name in (OWN, "ws", BARE)), trial="w=16")
+    assert [entry["of_ceiling"] for entry in joined["systems"]] == [None] * 3
+    [goal] = gateway_report.goals([joined])
+    assert (goal["times"], goal["beyond"]) == (5.0, {})
 
 
 VIEWED = {"viewers": 90, "closed": 0, "received": 900, "missing": 0, "gaps": 0, "gaps_not_ended_by_keyframe": 0}

@@ -23,8 +23,8 @@ from benchmarks.support.media_start import (
 )
 from benchmarks.support.media_system import MediaSystem, RoomKeys, packet_bytes
 from benchmarks.support.mmsg import Outbox
+from benchmarks.support.processes import first_of
 from benchmarks.support.prometheus import by_label, parse
-from benchmarks.support.relay_report import first_of
 from benchmarks.support.scenario import PROFILES, Progress
 from livechat.srtp.profile import SrtpProfile
 

@@ -18,6 +18,7 @@ from benchmarks.support.figures import percentile, summarize_us, table
 from benchmarks.support.gateway import ConnectionLost, GatewayClient, frame
 from benchmarks.support.load import _evaluate
 from benchmarks.support.pacing import open_metronome
+from benchmarks.support.prometheus import gc_pauses, parse
 
 
 def test_a_percentile_is_a_measured_value_that_enough_do_not_exceed() -> None:
@@ -147,3 +148,19 @@ def test_a_message_is_padded_and_carries_its_number() -> None:
     key = made[4:8]
     text = bytes(byte ^ key[place % 4] for place, byte in enumerate(made[8:]))
     assert b'"content":"benchmark-0000000042.' in text
+
+
+def pauses(generation: int, *counts: int, total_s: float) -> str:
+    """Return how a server tells of the pauses of a generation, cumulated by bucket."""
+    name, label = "livechat_gc_pause_seconds", f'generation="{generation}"'
+    bounds = ("0.001", "0.005", "+Inf")
+    lines = [f'{name}_bucket{{{label},le="{le}"}} {count}' for le, count in zip(bounds, counts, strict=True)]
+    return "\n".join((*lines, f"{name}_count{{{label}}} {counts[-1]}", f"{name}_sum{{{label}}} {total_s}", ""))
+
+
+def test_the_pauses_between_two_answers_of_a_server_are_counted() -> None:
+    before = pauses(0, 5, 5, 5, total_s=0.004) + pauses(2, 0, 0, 3, total_s=1.0)
+    after = pauses(0, 7, 8, 8, total_s=0.010) + pauses(2, 0, 0, 3, total_s=1.0)
+    assert gc_pauses(parse(before), parse(after)) == {"count": 3, "total_ms": 6.0, "longest_ms": 5.0}
+    assert gc_pauses(parse(after), parse(after)) == {"count": 0, "total_ms": 0.0, "longest_ms": 0.0}
+    assert gc_pauses({}, parse(after))["longest_ms"] is None

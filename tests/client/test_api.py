@@ -15,6 +15,7 @@ from livechat.client.error import ConnectionLost
 from livechat.client.settings import ClientSettings
 from livechat.error import AlreadyInChannel, RateLimited
 from livechat.protocol import events
+from livechat.protocol.chunks import ChunkTaken
 from livechat.protocol.opcodes import Op
 from livechat.protocol.requests import MediaAddress, MediaOffer, Track
 from livechat.protocol.types import Ssrc
@@ -143,6 +144,14 @@ CALLS: list[tuple[str, Call, Op, Any, Any, Any]] = [
     ),
     ("focus", lambda client: client.focus("den"), Op.FOCUS, REF, REF, None),
     ("no focus", lambda client: client.focus(None), Op.FOCUS, {}, {"channel_id": None}, None),
+    (
+        "chunk",
+        lambda client: client.send_chunk("den", "cam", 7, b"\xff", mime="video/mp4", keyframe=True),
+        Op.MEDIA_CHUNK,
+        REF | {"stream_id": "cam", "chunk_seq": 7, "mime": "video/mp4", "data": b"\xff", "keyframe": True},
+        REF | {"stream_id": "cam", "chunk_seq": 7},
+        ChunkTaken,
+    ),
     ("typing", lambda client: client.typing("den"), Op.TYPING, REF | {"typing": True}, None, None),
     (
         "presence",
@@ -182,7 +191,7 @@ async def test_a_method_is_its_request(
 
 
 def test_every_method_is_tried() -> None:
-    methods = {name for name in vars(Requests) if not name.startswith("_")} - {"history", "is_online"}
+    methods = {name for name in vars(Requests) if not name.startswith("_")} - {"history", "is_online", "limits"}
     assert len(methods) == len({case[0] for case in CALLS} - {"join with voice", "no focus"})
 
 

@@ -67,7 +67,7 @@ def example(kind: Any) -> Any:
     if arguments:
         return arguments[0]
     plain = getattr(kind, "__supertype__", kind)
-    return {int: 7, float: 0.5, bool: True, str: "text"}.get(plain, "anything")
+    return {int: 7, float: 0.5, bool: True, str: "text", bytes: b"\x00\xff"}.get(plain, "anything")
 
 
 def test_every_request_of_clients_has_an_answer_that_is_understood() -> None:

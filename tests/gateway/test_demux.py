@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from livechat.gateway.demux import Demux, Message
+from livechat.gateway.demux import Demux, Message, Ping, Pong
+from livechat.protocol.frames import unmask
 from tests.support.frame_streams import Outcome, PlainServer, streams
 from tests.support.raw import masked
 
@@ -31,8 +32,9 @@ def demuxed(chunks: list[bytes], frames_max: int) -> Outcome:
         while not demux.is_starved and plain.outcome.code is None:
             passed, had = demux.passed, len(messages)
             some, data = demux.take(frames_max)
-            messages += some
-            had += len(some)
+            said = [message for message in some if type(message) not in (Ping, Pong)]
+            messages += said
+            had += len(said)
             plain.receive(data)
             if demux.passed > passed:
                 assert plain.outcome.code is not None or len(messages) == had + 1
@@ -66,6 +68,17 @@ def test_a_message_may_come_byte_by_byte() -> None:
     assert taken(Demux(), *[stream[i : i + 1] for i in range(len(stream))]) == (["é", bytes(200)], b"")
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [masked(0x81, b"x" * 1000), masked(0x01, b""), masked(0x82, b"x" * 70_000)],
+    ids=["text", "a fragment", "a large message"],
+)
+def test_nothing_is_kept_of_what_was_taken(frame: bytes) -> None:
+    demux = Demux()
+    taken(demux, frame[:500], frame[500:])
+    assert demux._data == b""
+
+
 def test_only_so_many_are_taken_at_once() -> None:
     demux = Demux()
     demux.feed(masked(0x81, b"x") * 5)
@@ -73,11 +86,15 @@ def test_only_so_many_are_taken_at_once() -> None:
     assert demux.is_starved
 
 
-@pytest.mark.parametrize("frame", [masked(0x89, b"ping"), masked(0x8A, b"")])
-def test_pings_and_pongs_are_passed_on_between_messages(frame: bytes) -> None:
-    demux = Demux()
-    assert taken(demux, masked(0x81, b"a") + frame + masked(0x81, b"b")) == (["a", "b"], frame)
-    assert (demux.scanner.frames, demux.passed) == (1, 0)
+@pytest.mark.parametrize("size", [0, 1, 125])
+@pytest.mark.parametrize(("first", "kind"), [(0x89, Ping), (0x8A, Pong)])
+def test_pings_and_pongs_take_their_place_among_the_messages(first: int, kind: type, size: int) -> None:
+    payload = bytes(range(size))
+    stream = masked(0x82, b"a") + masked(first, payload) + masked(0x82, b"b")
+    for chunks in ([stream], [stream[i : i + 1] for i in range(len(stream))]):
+        messages, passed_on = taken(Demux(), *chunks)
+        assert (messages, passed_on) == ([b"a", payload, b"b"], b"")
+        assert [type(message) for message in messages] == [bytes, kind, bytes]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +105,7 @@ def test_pings_and_pongs_are_passed_on_between_messages(frame: bytes) -> None:
         masked(0x01, b"x") + masked(0x80, b"y"),
         masked(0x01, b"x") + masked(0x89, b"") + masked(0x00, b"") + masked(0x80, b"y"),
     ],
+    ids=["large text", "large bytes", "fragments", "fragments around a ping"],
 )
 def test_a_large_or_fragmented_message_is_passed_on_and_the_next_one_waits(frame: bytes) -> None:
     demux = Demux()
@@ -116,6 +134,10 @@ def test_a_large_or_fragmented_message_is_passed_on_and_the_next_one_waits(frame
         masked(0x89, bytes(126)),
         masked(0x80, b"x"),
         masked(0x01, b"x") + masked(0x81, b"y"),
+    ],
+    ids=[
+        *("close", "unmasked", "RSV1", "RSV2", "RSV3", "reserved opcode", "reserved control opcode"),
+        *("fragmented ping", "long ping", "continuation of nothing", "text within a text"),
     ],
 )
 def test_after_a_close_or_what_is_no_frame_of_ours_all_is_passed_on(frame: bytes) -> None:
@@ -148,3 +170,30 @@ def test_text_is_passed_on_once_it_can_not_be_utf8_any_more() -> None:
     assert demux.take(64) == ([], b"")
     demux.feed(frame[10:12])
     assert demux.take(64) == ([], frame[:12])
+
+
+@settings(deadline=None)
+@given(st.text("aé€😀", min_size=30, max_size=60), st.integers(1, 3), st.booleans())
+def test_what_has_come_of_a_text_is_checked_once(text: str, size: int, is_late: bool) -> None:
+    unmasked: list[int] = []
+
+    def count(masked: bytes, key: bytes) -> bytes:
+        unmasked.append(len(masked))
+        return unmask(masked, key)
+
+    demux = Demux()
+    before = [text] if is_late else []
+    if is_late:
+        # What is known of one text says nothing of the next.
+        assert taken(demux, *cut(masked(0x81, text.encode()), size)) == (before, b"")
+    frame = masked(0x81, text.encode() + b"\xff" + bytes(10))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livechat.gateway.demux.unmask", count)
+        messages, passed_on = taken(demux, *cut(frame[: -10 - 1], size))
+        assert (messages, passed_on) == ([], b"")
+        assert sum(unmasked) <= len(text.encode()) + 3 * len(unmasked)
+        assert taken(demux, frame[-10 - 1 : -10]) == ([], frame[:-10])
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[i : i + size] for i in range(0, len(data), size)]

@@ -88,6 +88,7 @@ STEPS = st.lists(
 @given(steps=STEPS, most=st.sampled_from([1, 2, 7, 1000, UNLIMITED]), runs=st.booleans())
 async def test_order_is_kept_whatever_the_socket_takes_when(steps: Steps, most: int, runs: bool) -> None:
     egress = Egress(ScriptedTransport(0, most=most if runs else UNLIMITED))
+    await egress.upgrade()
     pushed = []
     async with trio.open_nursery() as nursery:
         egress.write_in(nursery)
@@ -117,6 +118,7 @@ def serialized(payload: bytes) -> bytes:
 
 async def test_frames_of_many_sources_stay_whole_and_each_source_in_order(autojump_clock: trio.abc.Clock) -> None:
     egress = Egress(ScriptedTransport(0, most=13))
+    await egress.upgrade()
     pushed: list[bytes] = []
 
     async def source(name: int, pause: float) -> None:
@@ -229,6 +231,7 @@ async def test_a_close_frame_is_whole_and_last_and_tears_no_other(
 ) -> None:
     """As connections end: close pushed, the writer cancelled wherever it is, and then `finish`."""
     egress = Egress(ScriptedTransport(0, most=most))
+    await egress.upgrade()
     async with trio.open_nursery() as nursery:
         if writes:
             egress.write_in(nursery)
@@ -280,6 +283,7 @@ def test_a_close_with_dropping_goes_ahead_of_all_that_has_not_begun_to_leave() -
 
 async def test_nothing_follows_the_close_frame_of_trio_websocket() -> None:
     egress = Egress(ScriptedTransport())
+    await egress.upgrade()
     await egress.stream.send_all(serialize_close(1000, ""))
     assert egress.queue.close_sent
     egress.queue.push(frame(1))
@@ -371,6 +375,34 @@ async def test_a_connection_that_breaks_under_the_writer_ends_it(nursery: trio.N
     await wait_all_tasks_blocked()
     assert egress.queue.broken
     assert not nursery.child_tasks
+
+
+@pytest.mark.parametrize("how", ["reset", "the reader finds out", "the reader finds out first", "abort"])
+async def test_however_the_connection_breaks_the_writer_that_waits_for_room_ends(
+    how: str, nursery: trio.Nursery
+) -> None:
+    egress = Egress(ScriptedTransport(0))
+    egress.write_in(nursery)
+    egress.queue.push(frame(1))
+    await wait_all_tasks_blocked()
+    assert len(nursery.child_tasks) == 1
+    if how == "reset":
+        egress.transport.fail()
+    elif how == "the reader finds out":
+        # And the system does not wake the writer.
+        egress.queue.fail()
+    elif how == "the reader finds out first":
+        egress.transport.fail()
+        egress.queue.fail()
+    else:
+        egress.queue.abort()
+    await wait_all_tasks_blocked()
+    assert egress.queue.broken
+    assert not nursery.child_tasks
+    egress.transport.room = UNLIMITED
+    egress.queue.push(frame(2))
+    await wait_all_tasks_blocked()
+    assert (bytes(egress.transport.sent), len(nursery.child_tasks)) == (b"", 0)
 
 
 async def test_abort_forgets_the_queue_and_ends_the_writer(nursery: trio.Nursery) -> None:

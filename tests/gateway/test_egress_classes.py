@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -30,6 +31,11 @@ def chunk(stream: str = "s", *, key: bool = False, init: bool = False, channel: 
 def numbers(egress: Egress) -> list[int]:
     """Return what the client has received, by the numbers of the frames."""
     return [int(payload.rstrip(b".")) for payload in egress.payloads]
+
+
+def remembers(egress: Egress) -> bool:
+    """Tell whether the queue, in which nothing waits, is larger than an idle one."""
+    return egress.queue._backlog is not None
 
 
 async def open_up(egress: Egress) -> list[int]:
@@ -97,7 +103,7 @@ async def test_the_rule_outlives_the_moment_in_which_the_queue_is_empty() -> Non
     for number, is_key in ((3, False), (4, True), (5, False)):
         egress.queue.push(frame(number), chunk(key=is_key))
     assert numbers(egress) == [2, 4, 5]
-    assert egress.queue._backlog is None
+    assert not remembers(egress)
 
 
 async def test_one_stream_does_not_stop_for_what_another_has_lost() -> None:
@@ -116,6 +122,16 @@ async def test_an_init_chunk_that_was_dropped_comes_again_before_the_keyframe() 
         egress.queue.push(frame(number), chunk(key=is_key))
     egress.queue.push(frame(5), chunk(key=True))
     assert await open_up(egress) == [0, 5]
+
+
+async def test_of_a_stream_with_one_init_chunk_the_oldest_part_goes_and_the_newest_stays() -> None:
+    egress = Egress(ScriptedTransport(0), chunk_frames_max=4)
+    egress.queue.push(frame(0), chunk(init=True))
+    for number in range(1, 9):
+        egress.queue.push(frame(number), chunk(key=number % 2 == 1))
+    # 0 1 2 3 | 4: 0 3 4 | 5 6: 0 5 6 | 7 8: 0 7 8
+    assert egress.queue.chunks_dropped == 6
+    assert await open_up(egress) == [0, 7, 8]
 
 
 async def test_of_init_chunks_the_newest_is_owed() -> None:
@@ -145,6 +161,27 @@ async def test_chunks_of_a_channel_that_was_left_are_dropped() -> None:
     egress.queue.push(frame(1), chunk(key=True, channel="den"))
     egress.queue.drop_chunks(LOBBY)
     assert await open_up(egress) == [1]
+
+
+@pytest.mark.parametrize("how", ["over", "left"])
+async def test_nothing_is_kept_of_a_stream_that_is_over_or_not_heard_any_more(how: str) -> None:
+    egress = Egress(ScriptedTransport(0), chunk_frames_max=1)
+    for number, stream in enumerate(["s", "s", "other"]):
+        egress.queue.push(frame(number), chunk(stream, init=number == 0))
+    # A chunk of one is begun, another waits and the third was left out.
+    assert await open_up(egress) == [2]
+    assert remembers(egress)
+    if how == "over":
+        egress.queue.forget_stream(chunk("other").stream)
+        assert remembers(egress)
+        egress.queue.forget_stream(chunk("s").stream)
+    else:
+        egress.queue.drop_chunks(ChannelId("den"))
+        assert remembers(egress)
+        egress.queue.drop_chunks(LOBBY)
+    assert not remembers(egress)
+    egress.queue.push(frame(3), chunk("s"))
+    assert numbers(egress) == [2, 3]
 
 
 async def test_no_chunk_follows_a_close_frame() -> None:
@@ -178,10 +215,12 @@ def test_past_the_budget_chunks_go_before_anybody_is_closed() -> None:
     first.queue.push(frame(1, 397))
     second.queue.push(frame(2, 297), chunk(key=True))
     assert budget.used_bytes == first.queue.queued_bytes + second.queue.queued_bytes
+    assert budget.holders == 2
     first.queue.push(frame(3, 397))
     assert (first.overflows, second.overflows, budget.closed) == (0, 0, 0)
     assert (second.queue.queued_bytes, second.queue.chunks_dropped) == (0, 1)
     assert budget.used_bytes == first.queue.queued_bytes
+    assert budget.holders == 1
 
 
 def test_past_the_budget_the_largest_queue_is_closed() -> None:

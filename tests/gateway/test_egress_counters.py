@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from livechat.hub.users import Mark
 from livechat.protocol.types import ChannelId
-from tests.support.egress import Egress, frame
+from tests.support.egress import HEAD, Egress, frame
 from tests.support.transport import UNLIMITED, ScriptedTransport
 
 
@@ -53,13 +53,13 @@ def test_a_connection_that_breaks_drops_what_was_queued() -> None:
     assert drops(egress) == {("durable", "connection_lost"): 1, ("transient", "connection_lost"): 1}
 
 
-async def test_what_comes_is_counted_with_the_upgrade() -> None:
+async def test_what_comes_is_counted_with_the_head_and_what_came_along() -> None:
     transport = ScriptedTransport()
-    egress = Egress(transport, received=b"GET /ws HTTP/1.1\r\n\r\n")
-    await egress.upgrade()
-    transport.feed(frame(1))
-    await egress.stream.receive_some()
-    assert egress.counters.bytes_in == len(b"GET /ws HTTP/1.1\r\n\r\n") + len(frame(1))
+    egress = Egress(transport, rest=frame(1))
+    transport.feed(frame(2))
+    assert await egress.ingress.receive() == frame(1)
+    assert await egress.ingress.receive() == frame(2)
+    assert egress.counters.bytes_in == len(HEAD + frame(1) + frame(2))
 
 
 @given(

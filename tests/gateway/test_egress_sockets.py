@@ -6,11 +6,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from livechat.gateway.budget import EgressLimits, EgressPool
 from livechat.gateway.egress import EgressQueue
-from livechat.gateway.transport import Transport
+from livechat.gateway.transport import PlainTransport, SocketOptions, Transport
 from livechat.protocol.frames import CLOSE_HEAD, serialize_close
 from tests.support.egress import frame
 from tests.support.raw import masked
-from tests.support.sockets import transport_and_client
+from tests.support.sockets import tcp_pair, transport_and_client
 from tests.support.transport import UNLIMITED, split_frames
 
 
@@ -62,6 +62,31 @@ async def test_a_frame_sent_at_once_leaves_whole_as_well(tls: bool, nursery: tri
                 received += await client.receive_some(4096)
         assert len(split_frames(received)) == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_takes_nothing_for_too_long_ends_the_writer() -> None:
+    accepted, connected = tcp_pair(buffer_bytes=8192)
+    with connected:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as writers:
+                queue = over(PlainTransport(accepted, SocketOptions(user_timeout_ms=50)), writers)
+                queue.push(frame(1, 1_000_000))
+        assert queue.broken
+        queue.abort()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_reset_ends_the_writer(tls: bool) -> None:
+    async with transport_and_client(tls=tls, buffer_bytes=8192) as (transport, client):
+        with trio.fail_after(5):
+            async with trio.open_nursery() as writers:
+                queue = over(transport, writers)
+                queue.push(frame(1, 1_000_000))
+                await wait_all_tasks_blocked(0.005)
+                assert writers.child_tasks
+                # With bytes unread a close is a reset.
+                await trio.aclose_forcefully(client)
+        assert queue.broken
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livechat.gateway.lanes import Answer, Lanes, Pace
+from livechat.gateway.lanes import Lane, Lanes, Pace, Told
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Outgoing
 
@@ -16,26 +17,30 @@ STORED, AFTER, ALONE = Pace.STORED, Pace.AFTER, Pace.ALONE
 class Request:
     """A request that is answered when the test says so, or from within its own beginning."""
 
-    def __init__(self, number: int, key: str, pace: Pace, *, at_once: bool = False, silent: bool = False) -> None:
+    def __init__(
+        self, lanes: Lanes, number: int, key: Hashable, pace: Pace, *, at_once: bool = False, silent: bool = False
+    ) -> None:
         self.number = number
         self.key = key
         self.pace = pace
+        self.lane: Lane | None = None
+        self.is_answered = False
+        self.held: Outgoing | None = None
         self.begun = 0
         self.answered = False
+        self._lanes = lanes
         self._at_once = at_once
         self._packet = None if silent else Outgoing(Op.ACK, None, number)
-        self._answer: Answer | None = None
 
-    def begin(self, answer: Answer) -> None:
+    def begin(self) -> None:
         self.begun += 1
-        self._answer = answer
         if self._at_once:
             self.answer()
 
     def answer(self) -> None:
-        assert self._answer is not None
+        assert self.begun
         self.answered = True
-        self._answer(self._packet)
+        self._lanes.answer(self, self._packet)
 
     @property
     def is_running(self) -> bool:
@@ -52,9 +57,9 @@ class Desk:
         self.lanes = Lanes(self._send, self._on_room)
 
     def enter(self, key: str, pace: Pace, *, at_once: bool = False, silent: bool = False) -> Request:
-        request = Request(len(self.requests), key, pace, at_once=at_once, silent=silent)
+        request = Request(self.lanes, len(self.requests), key, pace, at_once=at_once, silent=silent)
         self.requests.append(request)
-        self.lanes.enter(key, pace, request.begin)
+        self.lanes.enter(request)
         return request
 
     def _send(self, packet: Outgoing) -> None:
@@ -73,9 +78,9 @@ def desk() -> Desk:
 @pytest.mark.parametrize("pace", Pace)
 def test_in_an_empty_lane_a_request_begins_at_once(desk: Desk, pace: Pace) -> None:
     request = desk.enter("a", pace)
-    assert (request.begun, len(desk.lanes), desk.sent) == (1, 1, [])
+    assert (request.begun, desk.lanes.count, desk.sent) == (1, 1, [])
     request.answer()
-    assert (request.begun, len(desk.lanes), desk.sent) == (1, 0, [0])
+    assert (request.begun, desk.lanes.count, desk.sent) == (1, 0, [0])
 
 
 @pytest.mark.parametrize(
@@ -109,9 +114,9 @@ def test_replies_leave_in_the_order_of_arrival_however_they_come(desk: Desk) -> 
     assert desk.sent == []
     requests[0].answer()
     assert desk.sent == [0, 1]
-    assert len(desk.lanes) == 2
+    assert desk.lanes.count == 2
     requests[2].answer()
-    assert (desk.sent, len(desk.lanes)) == ([0, 1, 2, 3], 0)
+    assert (desk.sent, desk.lanes.count) == ([0, 1, 2, 3], 0)
 
 
 def test_lanes_do_not_wait_for_each_other(desk: Desk) -> None:
@@ -119,7 +124,7 @@ def test_lanes_do_not_wait_for_each_other(desk: Desk) -> None:
     desk.enter("a", STORED)
     other = desk.enter("b", ALONE)
     other.answer()
-    assert (desk.sent, len(desk.lanes)) == ([2], 2)
+    assert (desk.sent, desk.lanes.count) == ([2], 2)
 
 
 def test_who_waits_is_not_overtaken_by_who_need_not(desk: Desk) -> None:
@@ -139,7 +144,19 @@ def test_a_request_that_succeeds_in_silence_keeps_its_place_and_sends_nothing(de
     silent.answer()
     assert desk.sent == []
     first.answer()
-    assert (desk.sent, len(desk.lanes)) == ([0, 2], 0)
+    assert (desk.sent, desk.lanes.count) == ([0, 2], 0)
+
+
+def test_what_is_told_waits_for_the_answers_before_it(desk: Desk) -> None:
+    told = Outgoing(Op.ERROR, None, 9)
+    desk.lanes.enter(Told(desk.lanes, told))
+    assert (desk.sent, desk.lanes.count) == ([9], 0)
+    first = Request(desk.lanes, 1, None, STORED)
+    desk.lanes.enter(first)
+    desk.lanes.enter(Told(desk.lanes, told))
+    assert (desk.sent, desk.lanes.count) == ([9], 2)
+    first.answer()
+    assert (desk.sent, desk.lanes.count) == ([9, 1, 9], 0)
 
 
 def test_only_the_first_answer_counts(desk: Desk) -> None:
@@ -149,7 +166,7 @@ def test_only_the_first_answer_counts(desk: Desk) -> None:
     first.answer()
     first.answer()
     second.answer()
-    assert (desk.sent, len(desk.lanes)) == ([0, 1], 0)
+    assert (desk.sent, desk.lanes.count) == ([0, 1], 0)
 
 
 def test_every_answer_makes_room_known(desk: Desk) -> None:
@@ -165,25 +182,26 @@ def test_a_thousand_that_waited_begin_one_after_another_and_not_within_each_othe
     first = desk.enter("a", ALONE)
     for number in range(5_000):
         desk.enter("a", (AFTER, ALONE, STORED)[number % 3], at_once=True)
-    assert (len(desk.lanes), desk.sent) == (5_001, [])
+    assert (desk.lanes.count, desk.sent) == (5_001, [])
     first.answer()
-    assert (desk.sent, len(desk.lanes)) == (list(range(5_001)), 0)
+    assert (desk.sent, desk.lanes.count) == (list(range(5_001)), 0)
 
 
 def test_a_lane_can_be_entered_from_the_answer_of_another(desk: Desk) -> None:
     """As the room that an answer makes lets more be read."""
     nested: list[Request] = []
 
-    def begin(answer: Answer) -> None:
-        nested.append(desk.enter("b", STORED))
-        nested.append(desk.enter("a", AFTER))
-        answer(None)
+    class Nesting(Request):
+        def begin(self) -> None:
+            nested.append(desk.enter("b", STORED))
+            nested.append(desk.enter("a", AFTER))
+            super().begin()
 
-    desk.lanes.enter("a", STORED, begin)
+    desk.lanes.enter(Nesting(desk.lanes, 0, "a", STORED, at_once=True, silent=True))
     assert [request.begun for request in nested] == [1, 1]
     for request in nested:
         request.answer()
-    assert len(desk.lanes) == 0
+    assert desk.lanes.count == 0
 
 
 def test_nothing_begins_between_a_reply_and_what_its_request_causes(desk: Desk) -> None:
@@ -191,7 +209,7 @@ def test_nothing_begins_between_a_reply_and_what_its_request_causes(desk: Desk) 
     waiting = [desk.enter("a", AFTER), desk.enter("b", ALONE), desk.enter("a", STORED)]
     desk.lanes.pause()
     first.answer()
-    assert (desk.sent, len(desk.lanes)) == ([0], 4)
+    assert (desk.sent, desk.lanes.count) == ([0], 4)
     desk.lanes.pause()
     other.answer()
     desk.lanes.go_on()
@@ -200,7 +218,7 @@ def test_nothing_begins_between_a_reply_and_what_its_request_causes(desk: Desk) 
     assert [request.begun for request in waiting] == [1, 1, 1]
     for request in waiting:
         request.answer()
-    assert (len(desk.lanes), desk.lanes._lanes) == (0, {})
+    assert (desk.lanes.count, desk.lanes._lanes) == (0, {})
 
 
 def test_what_is_answered_once_begun_after_a_pause_begins_the_next(desk: Desk) -> None:
@@ -252,13 +270,13 @@ def test_replies_keep_the_order_and_paces_hold_whatever_is_answered_when(
         answer(7)
         assert_paces_hold(desk)
     assert all(request.begun == 1 for request in desk.requests)
-    assert (len(desk.lanes), desk.lanes._lanes) == (0, {})
+    assert (desk.lanes.count, desk.lanes._lanes) == (0, {})
     loud = [request.number for request in desk.requests if request._packet is not None]
     assert sorted(desk.sent) == loud
 
 
 def assert_paces_hold(desk: Desk) -> None:
-    lanes: dict[str, list[Request]] = defaultdict(list)
+    lanes: dict[Hashable, list[Request]] = defaultdict(list)
     for request in desk.requests:
         lanes[request.key].append(request)
     for key, requests in lanes.items():

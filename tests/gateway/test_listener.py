@@ -334,6 +334,43 @@ async def test_cancelled_it_stops_accepting_and_those_it_accepted_go_on() -> Non
         await stream.aclose()
 
 
+class Accepts(trio.abc.Instrument):
+    """Notes how many a listener accepts in each round of the event loop."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+        self.counts: list[int] = []
+        self._before = 0
+
+    def before_io_wait(self, _timeout: float) -> None:
+        assert self.listener is not None
+        self.counts.append(self.listener.accepted - self._before)
+        self._before = self.listener.accepted
+
+
+async def test_a_crowd_that_is_there_already_is_accepted_one_by_one_in_each_round() -> None:
+    async def serve(transport: Transport, _head: RequestHead | None, _received: bytes) -> None:
+        transport.abort()
+
+    crowd, accepts = 50, Accepts()
+    with bound("127.0.0.1") as sockets:
+        address = sockets[0].getsockname()
+        clients = [socket.create_connection(address) for _ in range(crowd)]
+        accepts.listener = Listener(sockets, serve, tls=None, head_timeout_s=DEADLINE_S, connections_max=crowd)
+        with trio.fail_after(DEADLINE_S):
+            async with trio.open_nursery() as nursery:
+                trio.lowlevel.add_instrument(accepts)
+                nursery.start_soon(accepts.listener.run, nursery)
+                while accepts.listener.accepted < crowd:
+                    await trio.lowlevel.checkpoint()
+                trio.lowlevel.remove_instrument(accepts)
+                nursery.cancel_scope.cancel()
+        for client in clients:
+            client.close()
+    assert sum(accepts.counts) >= crowd - 1
+    assert max(accepts.counts) == 1
+
+
 class ExhaustedSocket(socket.socket):
     """A listening socket of a process that has no file descriptor left for the first connections."""
 

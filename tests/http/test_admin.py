@@ -150,6 +150,7 @@ async def test_users_are_listed_by_page_and_shown_with_their_sessions(tmp_path: 
             assert len(session["session"]) < 20
             assert (session["connected"], session["peer"], session["focus"]) == (True, "127.0.0.1", "x")
             assert (session["subscriptions"], session["egress_frames"], session["is_admin"]) == (1, 0, False)
+            assert session["chunks_dropped"] == 0
             assert shown["channels"] == ["x"]
             assert [voice["channel_id"] for voice in shown["voices"]] == ["x"]
             # A lost connection parks the session.

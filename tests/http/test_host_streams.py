@@ -240,7 +240,9 @@ class Wire:
 
     local_host = peer_host = "127.0.0.1"
     is_tls = False
+    socket = None
     unsent_bytes = 0
+    withheld_bytes = 0
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.sent = bytearray()

@@ -57,7 +57,7 @@ NAMES = {
     *("livechat_chunks", "livechat_chunk_bytes", "livechat_streams", "livechat_stream_bytes"),
     *("livechat_egress_queue_depth_max", "livechat_egress_queue_bytes", "livechat_drops"),
     *("livechat_egress_held_bytes", "livechat_egress_limit_bytes", "livechat_egress_evictions"),
-    "livechat_egress_superseded",
+    *("livechat_egress_superseded", "livechat_egress_queues"),
     *("livechat_chunk_bytes", "livechat_chunks", "livechat_stream_bytes", "livechat_streams"),
     *("livechat_command_duration_seconds", "livechat_errors", "livechat_http_requests"),
     *("livechat_http_request_duration_seconds", "livechat_store_commit_duration_seconds"),
@@ -211,6 +211,8 @@ async def test_what_waits_for_a_client_shows(tmp_path: Path) -> None:
             numbers = await scrape(server)
         depth = numbers("livechat_egress_queue_depth")
         assert numbers("livechat_egress_queue_depth_max") == depth
+        assert numbers("livechat_egress_queues") == 1
+        assert numbers("livechat_egress_held_bytes") == numbers("livechat_egress_queue_bytes")
         # What is at the head may have gone in part.
         assert numbers("livechat_egress_queue_bytes") > 2000 * (depth - 1)
 

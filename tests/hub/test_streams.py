@@ -99,6 +99,24 @@ def test_the_publisher_does_not_listen_to_itself() -> None:
     assert not hub.listen(listener("ann"), X)
 
 
+def test_it_says_once_which_streams_have_ended() -> None:
+    hub = StreamHub(SMALL)
+    for index, (user, channel) in enumerate([("ann", "x"), ("ann", "y"), ("bob", "y")]):
+        hub.follow(chunk(5, user=user, channel=channel), SessionId(user), float(index))
+    ann_x, ann_y, bob_y = [stream.key for stream in hub]
+    assert hub.take_ended() == []
+    hub.follow(chunk(5), SessionId("ann"), 3.0)
+    assert (hub.take_ended(), hub.take_ended()) == ([ann_x], [])
+    hub.end_user(ChannelId("y"), ANN)
+    assert hub.take_ended() == [ann_y]
+    hub.end_channel(ChannelId("y"))
+    hub.end_session(SessionId("ann"))
+    assert hub.take_ended() == [bob_y, ann_x]
+    hub.follow(chunk(6), S1, 4.0)
+    hub.expire(100.0)
+    assert hub.take_ended() == [ann_x]
+
+
 def test_streams_end_by_silence_in_the_order_of_their_last_chunks() -> None:
     hub = StreamHub(SMALL)
     hub.follow(chunk(1, stream="a", init=True), S1, 0.0)

@@ -87,6 +87,7 @@ async def test_each_command_shows_what_there_is(shell: Shell, tmp_path: Path) ->
         header, row = seen["users"].splitlines()
         assert (header.split()[:2], row.split()[:3]) == (["USER", "STATUS"], ["alice", "ONLINE", "1"])
         assert "user      alice" in seen["users alice"]
+        assert "CHUNKS LOST" in seen["users alice"]
         assert alice.ready["session_id"] not in seen["users alice"]
         assert "lobby" in seen["channels"].splitlines()[1]
         assert "The �[2J lobby" in seen["channels lobby"]

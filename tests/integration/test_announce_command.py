@@ -102,7 +102,7 @@ def test_where_no_server_listens_it_says_so(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["x", "--server", "ws://127.0.0.1:1"], "--server: expected http(s)://HOST:PORT"),
+        (["x", "--server", "ftp://127.0.0.1:1"], "--server: expected http(s)://HOST:PORT"),
         (["x", "--server", "127.0.0.1:8080"], "--server: expected http(s)://HOST:PORT"),
         (["x", "--server", "http://127.0.0.1:port"], "--server: expected http(s)://HOST:PORT"),
         (["x", "--server", "http://[::1"], "--server: expected http(s)://HOST:PORT"),

@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 import livechat
+from livechat.gateway.backlog import Backlog
+from livechat.gateway.egress import EgressQueue
 from livechat.hub.settings import ChunkSettings
+from livechat.protocol.outgoing import ChunkMark
+from livechat.protocol.types import ChannelId, StreamId, UserId
 from tests.support.client import (
     ACK,
     CHANNEL_EVENT,
     CHUNK,
     CHUNK_EVENT,
     CREATE,
+    DELETE,
     ERROR,
     HEARTBEAT,
     HISTORY,
@@ -191,6 +196,30 @@ async def test_a_silent_stream_ends(tmp_path: Path) -> None:
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["left", "unsubscribed", "silent", "session over", "deleted"])
+async def test_nobody_waits_for_a_keyframe_of_a_stream_that_is_over_or_not_heard(tmp_path: Path, how: str) -> None:
+    settings = ChunkSettings(silence_ms=300 if how == "silent" else 30_000)
+    async with ann_and_bob(tmp_path, binary=True, chunks=settings) as (server, ann, bob):
+        await ann.send(CHUNK, chunk(1))
+        await bob.expect(CHUNK_EVENT)
+        (bobs,) = server._node.users.sessions_of(UserId("bob"))
+        queue = bobs.outlet.sink  # type: ignore[union-attr]
+        assert isinstance(queue, EgressQueue)
+        # He has lost the next one.
+        queue._backlog = Backlog()
+        mark = ChunkMark((ChannelId("x"), UserId("ann"), StreamId("cam")), is_keyframe=False)
+        assert queue._backlog.append_chunk(b"late", mark, bytes_max=0, frames_max=0) == 1
+        if how == "left":
+            await ann.ack(LEAVE, X)
+        elif how == "unsubscribed":
+            await bob.ack(UNSUBSCRIBE, X)
+        elif how == "session over":
+            await ann.ws.aclose(1000)
+        elif how == "deleted":
+            await ann.ack(DELETE, X)
+        await wait_until(lambda: queue._backlog is None)
 
 
 async def test_a_chunk_in_a_text_frame_is_refused_by_its_data(tmp_path: Path) -> None:

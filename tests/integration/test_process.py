@@ -16,6 +16,10 @@ from tests.support.client import CREATE, INFO, JOIN, MESSAGE, RECONNECT, identif
 from tests.support.process import run_livechat, serving
 from tests.support.server import SECRET
 
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 QUICK = {"LIVECHAT_GATEWAY_DRAIN_MS": "200"}
 
 
@@ -56,6 +60,29 @@ async def test_a_second_signal_does_not_wait_for_clients(tmp_path: Path) -> None
         server.send(signal.SIGINT)
         assert await alice.closed() == 4003
         assert await server.ended() == 0
+
+
+@pytest.mark.parametrize("how", ["while it drains", "while it closes"])
+async def test_a_second_signal_does_not_wait_for_clients_that_say_nothing(tmp_path: Path, how: str) -> None:
+    drain_ms = "3600000" if how == "while it drains" else "0"
+    env = {
+        "LIVECHAT_GATEWAY_DRAIN_MS": drain_ms,
+        "LIVECHAT_GATEWAY_CLOSE_TIMEOUT_MS": "3600000",
+        "LIVECHAT_GATEWAY_HEAD_TIMEOUT_MS": "3600000",
+        "LIVECHAT_SECRET": SECRET,
+    }
+    async with serving(tmp_path, env=env) as server, identified(server.url, "alice") as alice:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        # One that sends nothing, and one that will not answer the close frame.
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as mute:
+            mute.sendall(UPGRADE)
+            assert mute.recv(12) == b"HTTP/1.1 101"
+            server.send(signal.SIGINT)
+            await alice.expect(RECONNECT)
+            if how == "while it closes":
+                assert await alice.closed() == 4003
+            server.send(signal.SIGINT)
+            assert await server.ended() == 0
 
 
 async def test_an_acknowledged_message_survives_a_kill(tmp_path: Path) -> None:

@@ -60,14 +60,15 @@ async def test_the_watchdog_is_told_while_the_store_works_and_not_while_it_does_
     async with service_manager(f"@livechat-test-{os.getpid()}") as manager:
         env = {**QUICK, **manager.environment, "WATCHDOG_USEC": "200000"}
         async with serving(tmp_path, env=env):
-            told = [await manager.told() for _ in range(3)]
-            assert told.count({"WATCHDOG": "1"}) == 2
+            told: list[dict[str, str]] = []
+            # On a busy machine the store may miss its tenth of a second; then it is told again once it answers.
+            while told.count({"WATCHDOG": "1"}) < 2:
+                told.append(await manager.told())
             database = sqlite3.connect(tmp_path / "livechat.db", isolation_level=None)
             try:
                 database.execute("BEGIN IMMEDIATE")
-                while (last := await manager.told()) == {"WATCHDOG": "1"}:
+                while await manager.told() != {"STATUS": "the store does not answer"}:
                     pass  # told before it was locked
-                assert last == {"STATUS": "the store does not answer"}
             finally:
                 database.close()
             while await manager.told() != {"STATUS": "works again"}:

@@ -73,6 +73,7 @@ async def test_the_socket_of_a_connection_is_set_as_the_settings_say(tmp_path: P
     gateway = {"heartbeat_interval_ms": 20_000}
     async with running_server(tmp_path, gateway=gateway) as server, identified(server, "alice"):
         (connection,) = server._front.connections
-        sock = connection._egress._transport._socket  # type: ignore[attr-defined]
+        sock = connection._egress._transport.socket
+        assert isinstance(sock, socket.socket)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 65_536

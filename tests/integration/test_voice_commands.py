@@ -13,11 +13,12 @@ from pathlib import Path
 import imageio_ffmpeg
 import trio
 
+from livechat.hub.settings import FloorSettings
 from livechat.tokens.private_file import replace_private
 from tests.support import ffmpeg
 from tests.support.client import CREATE, FLOOR_RELEASE, FLOOR_REQUEST, JOIN, identified
-from tests.support.commands import PATIENCE_S, command
-from tests.support.process import ServerProcess, clean_environment, run_livechat, serving
+from tests.support.commands import command
+from tests.support.process import PATIENCE_S, ServerProcess, clean_environment, run_livechat, serving
 from tests.support.server import SECRET, counted, running_server, wait_until
 
 TONE_HZ = 440
@@ -159,7 +160,9 @@ async def test_in_a_push_to_talk_channel_it_waits_for_the_floor_and_ends_when_th
 ) -> None:
     secret = tmp_path / "secret"
     replace_private(secret, SECRET)
-    async with running_server(tmp_path / "data") as server, identified(server, "alice") as alice:
+    # Alice has the floor until the command has loaded, however long that takes, and sends no pings.
+    floor = FloorSettings(ping_timeout_ms=60_000, duration_max_ms=120_000)
+    async with running_server(tmp_path / "data", floor=floor) as server, identified(server, "alice") as alice:
         await alice.ack(CREATE, {"channel_id": "radio", "mode": "ptt"})
         await alice.ack(JOIN, {"channel_id": "radio", "ssrc": 1})
         await alice.ack(FLOOR_REQUEST, {"channel_id": "radio"}, id=1)

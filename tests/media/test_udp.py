@@ -230,6 +230,11 @@ class Timed(Relay):
         super().__init__()
         self.address = address
         self.calls: list[float] = []
+        self.peers = 1
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.peers
 
     def run_due(self, now: float, out: Sealed) -> float | None:
         self.calls.append(now)
@@ -254,6 +259,21 @@ async def test_what_is_due_is_done_and_a_failure_ends_nothing(
     assert [client_socket.recv(64) for _ in range(3)] == [b"1", b"3", b"4"]
     assert relay.counters.internal == 1
     assert [each["event"] for each in logs] == ["relay_timer_failed"]
+
+
+async def test_a_relay_without_peers_is_asked_rarely(
+    media_socket: socket.socket, client_socket: socket.socket, autojump_clock: trio.testing.MockClock
+) -> None:
+    relay = Timed(client_socket.getsockname())
+    relay.peers = 0
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(udp._Shell(media_socket, relay, trio.current_time).keep_time)
+        await trio.sleep(0.4)
+        relay.peers = 1
+        await trio.sleep(0.15)
+        nursery.cancel_scope.cancel()
+    assert [round(at - start, 3) for at in relay.calls[:5]] == [0.0, 0.005, 0.255, 0.505, 0.525]
 
 
 async def test_a_running_relay_does_what_is_due(media_socket: socket.socket, client_socket: socket.socket) -> None:

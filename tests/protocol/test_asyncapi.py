@@ -302,6 +302,15 @@ def test_the_codes_are_those_of_the_code() -> None:
     assert (closes[4503]["reconnect"], closes[4503]["session"]) == (False, "ended")
 
 
+def test_every_message_that_is_sent_has_its_delivery_class() -> None:
+    messages = DOCUMENT["components"]["messages"]
+    told = {name: message["x-delivery"] for name, message in messages.items() if "x-delivery" in message}
+    assert set(told) == {name for name in messages if name not in {Op(op).name for op in REQUESTS}}
+    assert set(told.values()) == set(DOCUMENT["x-delivery-classes"])
+    assert {name for name, delivery in told.items() if delivery == "droppable"} == {"MEDIA_CHUNK_EVENT"}
+    assert (told["MESSAGE_EVENT"], told["ACK_READ"], told["READ_EVENT"]) == ("durable", "durable", "coalesced")
+
+
 def test_what_the_source_says_of_a_field_is_in_the_document() -> None:
     hello = DOCUMENT["components"]["schemas"]["Hello"]["properties"]
     assert hello["heartbeat_interval"]["description"] == "Milliseconds between the client's heartbeats."

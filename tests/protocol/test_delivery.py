@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from livechat.protocol.delivery import DELIVERIES, Delivery, StateMark, delivery_of, state_of
+from livechat.protocol.delivery import RULES, Delivery, StateMark, delivery_of
 from livechat.protocol.events import PresenceBatch, ReadEvent, TypingEvent, UnreadEvent, UserPresence
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import ChunkMark, JobMark, Outgoing
@@ -12,6 +12,8 @@ from livechat.protocol.types import ChannelId, JobId, Ssrc, StreamId, UserId
 from livechat.protocol.voice_events import SpeakingEvent
 
 ANN, BOB, LOBBY = UserId("ann"), UserId("bob"), ChannelId("lobby")
+
+CHUNK = ChunkMark((LOBBY, ANN, StreamId("camera")), is_keyframe=True)
 
 STATES: list[tuple[Op, Any, StateMark | None]] = [
     (Op.READ_EVENT, ReadEvent(LOBBY, ANN, 3, 1700), StateMark(Op.READ_EVENT, LOBBY, ANN)),
@@ -26,13 +28,12 @@ STATES: list[tuple[Op, Any, StateMark | None]] = [
 
 @pytest.mark.parametrize(("op", "payload", "state"), STATES)
 def test_a_coalesced_packet_names_the_state_that_it_tells(op: Op, payload: Any, state: StateMark | None) -> None:
-    assert state_of(op, payload) == state
     assert Outgoing(op, payload).tag == state
 
 
 def test_every_coalesced_opcode_has_states_and_no_other_has() -> None:
     told = {op for op, _, state in STATES if state is not None}
-    assert told == {op for op, delivery in DELIVERIES.items() if delivery is Delivery.COALESCED}
+    assert told == {op for op, rule in RULES.items() if rule.delivery is Delivery.COALESCED}
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,19 @@ def test_all_that_is_not_named_is_durable(op: Op) -> None:
     assert delivery_of(op) is Delivery.DURABLE
 
 
+@pytest.mark.parametrize("op", sorted(Op))
+def test_packets_are_tagged_by_the_table_and_by_nothing_else(op: Op) -> None:
+    payload = {each: payload for each, payload, state in STATES if state is not None}.get(op)
+    event = (LOBBY, 3)
+    packet = Outgoing(op, payload, mark=event, chunk=CHUNK)
+    classes = {event: Delivery.DURABLE, CHUNK: Delivery.DROPPABLE}
+    tag = packet.tag
+    told = Delivery.COALESCED if isinstance(tag, StateMark) else classes[tag]
+    assert told is delivery_of(op)
+
+
 def test_the_tag_of_a_packet_tells_its_class() -> None:
-    chunk = ChunkMark((LOBBY, ANN, StreamId("camera")), is_keyframe=True)
-    assert Outgoing(Op.ACK, None, chunk=chunk).tag is chunk
+    assert Outgoing(Op.MEDIA_CHUNK_EVENT, None, chunk=CHUNK).tag is CHUNK
     job = JobMark(JobId("job"), 3)
     assert Outgoing(Op.JOB_EVENT, None, mark=job).tag is job
     keyed = Outgoing(Op.ANNOUNCEMENT, None, key="news")

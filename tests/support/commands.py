@@ -11,10 +11,7 @@ from pathlib import Path
 
 import trio
 
-from tests.support.process import clean_environment
-
-PATIENCE_S = 60.0
-"""Bounds every wait; a process has to load first, on a machine that may be busy."""
+from tests.support.process import PATIENCE_S, clean_environment
 
 
 class Command:

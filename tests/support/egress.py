@@ -7,12 +7,14 @@ import trio
 from livechat.gateway.budget import Budget, EgressLimits, EgressPool
 from livechat.gateway.egress import EgressQueue
 from livechat.gateway.ingress import Ingress
-from livechat.gateway.stream import GatewayStream
+from livechat.gateway.stream import UPGRADE, GatewayStream
+from livechat.gateway.transport import Transport
 from livechat.protocol.frames import serialize_frame
 from livechat.telemetry.counters import Counters
 from tests.support.transport import UNLIMITED, ScriptedTransport, split_frames
 
 MESSAGE_BYTES_MAX = 1000
+HEAD = b"GET /ws HTTP/1.1\r\n\r\n"
 
 
 class Egress:
@@ -24,13 +26,15 @@ class Egress:
         *,
         bytes_max: int = UNLIMITED,
         frames_max: int = UNLIMITED,
-        received: bytes = b"",
+        rest: bytes = b"",
         closes_on_overflow: bool = False,
         chunk_bytes_max: int = UNLIMITED,
         chunk_frames_max: int = UNLIMITED,
         budget: Budget | None = None,
+        over: Transport | None = None,
     ) -> None:
         self.transport = transport
+        over = over or transport  # what the queue sends through: TLS, maybe
         self.overflows = 0
         self.violations: list[int] = []
         self.signs_of_life = 0
@@ -40,24 +44,51 @@ class Egress:
         self._nursery: trio.Nursery | None = None
         """Where the queue's writer runs; None: it does not."""
         limits = EgressLimits(bytes_max, frames_max, chunk_bytes_max, chunk_frames_max)
-        self.queue = EgressQueue(transport, EgressPool(limits, self.counters, budget or Budget()), self)
+        self.queue = EgressQueue(over, EgressPool(limits, self.counters, budget or Budget()), self)
         self.ingress = Ingress(
-            transport,
-            received=received,
-            on_frames=self._on_frames,
-            on_violation=self.violations.append,
+            over,
+            self,
+            received=HEAD + rest,
             message_bytes_max=MESSAGE_BYTES_MAX,
             counters=self.counters,
+            is_plain=True,
         )
-        self.stream = GatewayStream(self.ingress, self.queue, before_push=lambda: None)
+        self.stream = GatewayStream(self.ingress, self.queue, self, b"")
 
     async def upgrade(self) -> None:
-        """Do as trio-websocket does: read the head, answer it."""
-        await self.stream.receive_some()
+        """Do as trio-websocket does: read the upgrade, answer it."""
+        assert await self.stream.receive_some() == UPGRADE
         await self.stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 
-    def _on_frames(self) -> None:
+    def heard(self) -> None:
+        """See `IngressOwner`."""
         self.signs_of_life += 1
+
+    def take(self, message: str | bytes) -> None:
+        """See `IngressOwner`."""
+        raise AssertionError("trio-websocket gets all messages")
+
+    def take_ping(self, payload: bytes) -> None:
+        """See `IngressOwner`."""
+        raise AssertionError("trio-websocket gets all pings")
+
+    async def take_passed(self) -> None:
+        """See `IngressOwner`."""
+        raise AssertionError("trio-websocket gets all messages")
+
+    def close(self, code: int) -> None:
+        """See `IngressOwner`."""
+        self.violations.append(code)
+
+    def failed(self) -> None:
+        """See `IngressOwner`."""
+        self.queue.fail()
+
+    def before_push(self) -> None:
+        """See `StreamOwner`."""
+
+    def ended(self) -> None:
+        """See `StreamOwner`."""
 
     def write_in(self, nursery: trio.Nursery) -> None:
         """Run the queue's writer whenever something waits; until then it does not run."""

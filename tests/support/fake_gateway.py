@@ -97,6 +97,10 @@ class FakeConnection:
         binary = self._ws.subprotocol == "livechat.v1.msgpack"
         await self._ws.send_message(msgpack.packb(packet) if binary else json.dumps(packet))
 
+    async def send_bytes(self, op: int, d: Any) -> None:
+        """Send one packet that carries bytes: msgpack, whatever was agreed upon."""
+        await self._ws.send_message(msgpack.packb({"op": op, "d": d}))
+
     async def receive(self) -> Packet:
         """Return the next packet from the client; heartbeats are answered here."""
         while True:
@@ -107,8 +111,16 @@ class FakeConnection:
 
     async def receive_any(self) -> Packet:
         """Return the next packet from the client, whatever it is."""
+        return self.parse(await self.receive_frame())
+
+    async def receive_frame(self) -> str | bytes:
+        """Return the next packet from the client as it came."""
         with trio.fail_after(DEADLINE_S):
-            frame = await self._ws.get_message()
+            return await self._ws.get_message()
+
+    @staticmethod
+    def parse(frame: str | bytes) -> Packet:
+        """Return the packet in a frame."""
         packet: Packet = msgpack.unpackb(frame) if isinstance(frame, bytes) else json.loads(frame)
         return packet
 

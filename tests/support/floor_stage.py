@@ -27,11 +27,11 @@ from livechat.handlers.table import HANDLERS
 from livechat.hub.media import MediaPeerHub
 from livechat.hub.peer import ChannelRules, MediaPeer
 from livechat.hub.presence import PresenceHub
-from livechat.hub.users import Mark, Outlet, Session, UserHub, mark_of
+from livechat.hub.users import Mark, Outlet, Queued, Session, UserHub, mark_of
 from livechat.protocol import events, requests, voice_events
 from livechat.protocol.opcodes import Op
 from livechat.protocol.outgoing import Batch, Outgoing
-from livechat.protocol.types import Address, ChannelId, UserId
+from livechat.protocol.types import Address, ChannelId, StreamKey, UserId
 from livechat.store.memory import MemoryStore
 from livechat.store.memory_records import MemoryRecords
 
@@ -81,6 +81,17 @@ class View:
     """Who talks, if somebody else does."""
 
 
+class AnsweredCall(Call):
+    """A request whose answers go to a function."""
+
+    def __init__(self, device: Device, op: Op, answer: Callable[[Outgoing | None], None]) -> None:
+        super().__init__(device.node, device, device.session, int(op), 1)
+        self._answer = answer
+
+    def answer(self, reply: Outgoing | None) -> None:
+        self._answer(reply)
+
+
 @attrs.define(eq=False)
 class Device:
     """A connection, and the client at its end, which outlives it."""
@@ -98,7 +109,7 @@ class Device:
     local_host: str = "127.0.0.1"
     peer_host: str = "127.0.0.1"
     is_confidential: bool = True
-    queued: tuple[int, int] = (0, 0)
+    queued: Queued = Queued()
     is_crowded: bool = False
     problems: list[object] = attrs.field(factory=list)
     """What went wrong where an exception is only logged."""
@@ -157,7 +168,7 @@ class Device:
             elif packet is not None:
                 self.send(packet)
 
-        return Call(self.node, self, self.session, int(op), 1, answer)
+        return AnsweredCall(self, op, answer)
 
     # --- what handlers see of it ------------------------------------------------------------------------
 
@@ -175,6 +186,10 @@ class Device:
     def renewed(self, expires_at: int | None) -> None:
         pass
 
+    @property
+    def sink(self) -> None:
+        return None
+
     def send_batch(self, batch: Batch) -> None:
         for packet in batch.packets:
             self.send(packet)
@@ -184,6 +199,9 @@ class Device:
 
     def drop_chunks(self, channel_id: ChannelId) -> None:
         """Do nothing: nobody sends any."""
+
+    def forget_stream(self, stream: StreamKey) -> None:
+        """Do nothing."""
 
     def expel(self, code: int, reason: str) -> None:
         self._end(resumable=False)

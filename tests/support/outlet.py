@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from livechat.hub.users import Mark, Outlet
+from livechat.hub.users import Mark, Outlet, Queued
 from livechat.protocol.outgoing import Batch, Outgoing
-from livechat.protocol.types import ChannelId
+from livechat.protocol.types import ChannelId, StreamKey
 
 
 class NullOutlet:
@@ -14,7 +14,12 @@ class NullOutlet:
 
     local_host = peer_host = "127.0.0.1"
     is_confidential = True
-    queued = (0, 0)
+    queued = Queued()
+
+    @property
+    def sink(self) -> object | None:
+        """It has none."""
+        return None
 
     def send(self, packet: Outgoing) -> None:
         """Drop it."""
@@ -26,6 +31,9 @@ class NullOutlet:
         """Do nothing."""
 
     def drop_chunks(self, channel_id: ChannelId) -> None:
+        """Do nothing."""
+
+    def forget_stream(self, stream: StreamKey) -> None:
         """Do nothing."""
 
     def expel(self, code: int, reason: str) -> None:

@@ -22,6 +22,10 @@ from livechat.store.schema import METADATA
 START_S = 60.0
 """Bounds the start: it is only reached when something is broken."""
 USER = "livechat"
+MEMORY = Path("/dev/shm")
+"""Files in it are in memory. Each database is some 8 MB of them, and one is made for each test."""
+MEMORY_BYTES = 2 << 30
+"""So much of it must be free to be used: every worker of the tests has a server or two of some 300 MB."""
 
 
 def _account() -> dict[str, Any]:
@@ -67,6 +71,18 @@ def copy_installation(binaries: Path, folder: Path) -> Path:
     return copy / binaries.name
 
 
+def data_parent() -> Path | None:
+    """Return a folder in memory, where there is one with enough room, to keep data in; None: there is not.
+
+    No program must lie there, as it may be mounted so that none can be run.
+    """
+    try:
+        free_bytes = shutil.disk_usage(MEMORY).free
+    except OSError:
+        return None
+    return MEMORY if free_bytes >= MEMORY_BYTES and os.access(MEMORY, os.W_OK) else None
+
+
 class PostgresServer:
     """A server of its own on a Unix socket; databases made by it have all tables already."""
 
@@ -80,15 +96,19 @@ class PostgresServer:
         self._settings = settings
         self._account = _account()
         self.folder = Path(tempfile.mkdtemp(prefix="livechat-pg-"))
+        # Who wants to know what was written to the disk wants a disk, and so do the benchmarks.
+        parent = data_parent() if "fsync=off" in settings else None
+        self._data_folder = Path(tempfile.mkdtemp(prefix="livechat-pg-", dir=parent))
         if self._account:
-            shutil.chown(self.folder, self._account["user"], self._account["group"])
+            for folder in (self.folder, self._data_folder):
+                shutil.chown(folder, self._account["user"], self._account["group"])
             if not can_be_run_by_others(self._binaries / "postgres"):
                 self._binaries = copy_installation(self._binaries, self.folder / "installed")
         self._environment = {**os.environ, "LC_ALL": "C", "HOME": str(self.folder)}
         self._numbers = itertools.count(1)
         self._has_template = False
         self._has_started = False
-        arguments = ["-A", "trust", "-U", USER, "-E", "UTF8", "--no-sync", "-D", str(self.folder / "data")]
+        arguments = ["-A", "trust", "-U", USER, "-E", "UTF8", "--no-sync", "-D", str(self._data)]
         subprocess.run(
             [str(self._binaries / "initdb"), *arguments],
             check=True,
@@ -98,10 +118,15 @@ class PostgresServer:
             **self._account,
         )
 
+    @property
+    def _data(self) -> Path:
+        return self._data_folder / "data"
+
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        arguments = ["-D", str(self.folder / "data"), "-h", "", "-k", str(self.folder)]
-        for setting in ("log_min_messages=panic", "shared_buffers=16MB", "max_connections=80", *self._settings):
+        arguments = ["-D", str(self._data), "-h", "", "-k", str(self.folder)]
+        common = ("log_min_messages=panic", "shared_buffers=16MB", "max_connections=80", "max_wal_size=128MB")
+        for setting in (*common, *self._settings):
             arguments += ["-c", setting]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -130,7 +155,7 @@ class PostgresServer:
 
     def become_standby(self) -> None:
         """Make the next start a standby's: it can be read only, until it is promoted."""
-        (self.folder / "data" / "standby.signal").touch()
+        (self._data / "standby.signal").touch()
 
     def freeze(self) -> None:
         """Stop all its processes where they stand; the kernel goes on taking what is sent to them."""
@@ -153,6 +178,7 @@ class PostgresServer:
         if self._has_started and self.process.poll() is None:
             self.stop()
         shutil.rmtree(self.folder)
+        shutil.rmtree(self._data_folder)
 
     def url(self, database: str) -> str:
         return f"postgresql://{USER}@/{database}?host={self.folder}"

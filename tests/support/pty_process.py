@@ -14,8 +14,7 @@ import sys
 import termios
 from collections.abc import Callable
 
-from tests.support.process import clean_environment
-from tests.support.server import DEADLINE_S
+from tests.support.process import PATIENCE_S, clean_environment
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -46,7 +45,7 @@ def run_on_terminal(
             if interrupt_at is not None and interrupt_at(written):
                 process.send_signal(signal.SIGINT)
                 interrupt_at = None
-        return process.wait(DEADLINE_S), written.replace("\r\n", "\n")
+        return process.wait(PATIENCE_S), written.replace("\r\n", "\n")
     finally:
         os.close(ours)
         process.kill()
@@ -54,7 +53,7 @@ def run_on_terminal(
 
 
 def _read(descriptor: int) -> bytes:
-    if not select.select([descriptor], [], [], DEADLINE_S)[0]:
+    if not select.select([descriptor], [], [], PATIENCE_S)[0]:
         raise TimeoutError("nothing was written to the terminal")
     try:
         return os.read(descriptor, 65536)

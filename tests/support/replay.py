@@ -10,9 +10,9 @@ import trio
 
 from livechat.handlers.node import Node
 from livechat.handlers.replay import Stretch
-from livechat.hub.users import Mark, Outlet, Session, Span
+from livechat.hub.users import Mark, Outlet, Queued, Session, Span
 from livechat.protocol.outgoing import Batch, Outgoing
-from livechat.protocol.types import ChannelId, UserId
+from livechat.protocol.types import ChannelId, StreamKey, UserId
 from livechat.store.queries import ReadRanges
 from livechat.store.rows import MessageRow, new_message_id
 
@@ -51,7 +51,8 @@ class FakeCaller:
     """A connection whose client reads what it is told to; `room` is how much more can be sent without waiting."""
 
     local_host = peer_host = "127.0.0.1"
-    queued = (0, 0)
+    queued = Queued()
+    sink = None
     is_confidential = True
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -112,6 +113,9 @@ class FakeCaller:
 
     def drop_chunks(self, channel_id: ChannelId) -> None:
         raise NotImplementedError
+
+    def forget_stream(self, stream: StreamKey) -> None:
+        """Do nothing."""
 
     def expel(self, code: int, reason: str) -> None:
         raise NotImplementedError

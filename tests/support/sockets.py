@@ -35,16 +35,23 @@ def tcp_pair(*, buffer_bytes: int | None = None) -> tuple[socket.socket, socket.
         return listening.accept()[0], connected
 
 
+_authority = cache(trustme.CA)
+
+
 @cache
 def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return (server, client) contexts that trust each other."""
-    authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.options |= ssl.OP_NO_RENEGOTIATION
-    authority.issue_cert("127.0.0.1", "localhost").configure_cert(server)
+    _authority().issue_cert("127.0.0.1", "localhost").configure_cert(server)
+    return server, trusting_context()
+
+
+def trusting_context() -> ssl.SSLContext:
+    """Return one more client's context that trusts that server."""
     client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
+    _authority().configure_trust(client)
+    return client
 
 
 @asynccontextmanager

@@ -9,6 +9,20 @@ import trio
 UNLIMITED = 1 << 40
 
 
+class ScriptedSocket:
+    """The socket of a transport in memory, as far as it is sent to past it."""
+
+    def __init__(self, transport: ScriptedTransport) -> None:
+        self._transport = transport
+
+    def send(self, data: bytes, /) -> int:
+        """Send as a socket does."""
+        taken = self._transport.send_nowait(data)
+        if not taken:
+            raise BlockingIOError(errno.EAGAIN, "the buffer is full")
+        return taken
+
+
 class ScriptedTransport:
     """A `livechat.gateway.transport.Transport` without a socket.
 
@@ -21,6 +35,7 @@ class ScriptedTransport:
     local_host = "127.0.0.1"
     peer_host = "127.0.0.1"
     unsent_bytes = 0
+    withheld_bytes = 0
 
     def __init__(self, room: int = UNLIMITED, *, most: int = UNLIMITED) -> None:
         self.room = room
@@ -33,6 +48,7 @@ class ScriptedTransport:
         self._incoming: list[bytes] = []
         self._failed = False
         self._waiting = trio.lowlevel.ParkingLot()
+        self.socket = ScriptedSocket(self)
 
     # --- what a test does ------------------------------------------------------------------------------
 
@@ -41,10 +57,15 @@ class ScriptedTransport:
         self.room += room
         self._waiting.unpark_all()
 
-    def fail(self) -> None:
-        """Break the connection, as a reset would."""
+    def fail(self, *, silently: bool = False) -> None:
+        """Break the connection, as a reset would.
+
+        Args:
+            silently: who waits for it is not woken; only who tries it is told.
+        """
         self._failed = True
-        self._waiting.unpark_all()
+        if not silently:
+            self._waiting.unpark_all()
 
     def feed(self, *chunks: bytes) -> None:
         """Have the peer send something; an empty chunk is its end of stream."""
