@@ -43,7 +43,7 @@ from typing import Any, Final
 import trio
 
 from benchmarks.support import figures, gateway_report, npm, svg
-from benchmarks.support.arguments import names_of, whole_numbers
+from benchmarks.support.arguments import listed, names_of, whole_numbers
 from benchmarks.support.cpu import pin, two_cores
 from benchmarks.support.gateway_parts import PARTS, Surroundings, cases, measure
 from benchmarks.support.gateway_systems import SYSTEMS, lacking
@@ -135,13 +135,13 @@ async def run(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway", description=__doc__.split("\n")[0])
-    parser.add_argument("--parts", type=names_of(PARTS), default=list(PARTS), help=f"[{_list(PARTS)}]")
-    parser.add_argument("--systems", type=names_of(SYSTEMS), default=list(SYSTEMS), help=f"[{_list(SYSTEMS)}]")
+    parser.add_argument("--parts", type=names_of(PARTS), default=list(PARTS), help=f"[{listed(PARTS)}]")
+    parser.add_argument("--systems", type=names_of(SYSTEMS), default=list(SYSTEMS), help=f"[{listed(SYSTEMS)}]")
     parser.add_argument(
-        "--fan-outs", type=whole_numbers(FAN_OUT_MAX, 2), help=f"members of a channel  [{_list(FAN_OUTS)}]"
+        "--fan-outs", type=whole_numbers(FAN_OUT_MAX, 2), help=f"members of a channel  [{listed(FAN_OUTS)}]"
     )
     parser.add_argument(
-        "--windows", type=whole_numbers(WINDOW_MAX), help=f"messages on their way  [{_list(WINDOWS)}]"
+        "--windows", type=whole_numbers(WINDOW_MAX), help=f"messages on their way  [{listed(WINDOWS)}]"
     )
     parser.add_argument("--seconds", type=float, help=f"how long a stretch lasts  [{SECONDS:g}]")
     parser.add_argument("--rounds", type=int, help=f"how often each is measured  [{ROUNDS}]")
@@ -164,10 +164,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(f"--rounds: expected 1 to 100, got {options.rounds}")
     options.cpus = sorted(os.sched_getaffinity(0))
     return options
-
-
-def _list(values: Sequence[object]) -> str:
-    return ",".join(str(value) for value in values)
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ from typing import Any, Final
 import trio
 
 from benchmarks.support import figures, relay_report, svg
-from benchmarks.support.arguments import names_of, whole_numbers
+from benchmarks.support.arguments import listed, names_of, whole_numbers
 from benchmarks.support.cpu import pin, two_cores
 from benchmarks.support.gateway import ConnectionLost, Refused
 from benchmarks.support.media_beside import beside_gateway
@@ -205,13 +205,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relay", description=__doc__.split("\n")[0])
     every = [OWN, *PEERS]
     parser.add_argument(
-        "--fan-outs", type=whole_numbers(FAN_OUT_MAX), help=f"listeners of a talker  [{_list(FAN_OUTS)}]"
+        "--fan-outs", type=whole_numbers(FAN_OUT_MAX), help=f"listeners of a talker  [{listed(FAN_OUTS)}]"
     )
-    parser.add_argument("--profiles", type=names_of(PROFILES), help=f"[{_list(DEFAULT_PROFILES)}]")
+    parser.add_argument("--profiles", type=names_of(PROFILES), help=f"[{listed(DEFAULT_PROFILES)}]")
     parser.add_argument(
-        "--sizes", type=whole_numbers(SIZE_MAX, SIZE_MIN), help=f"bytes of payload  [{_list(DEFAULT_SIZES)}]"
+        "--sizes", type=whole_numbers(SIZE_MAX, SIZE_MIN), help=f"bytes of payload  [{listed(DEFAULT_SIZES)}]"
     )
-    parser.add_argument("--systems", type=names_of(every), default=every, help=f"[{_list(every)}]")
+    parser.add_argument("--systems", type=names_of(every), default=every, help=f"[{listed(every)}]")
     parser.add_argument("--seconds", type=float, help=f"how long a trial lasts  [{SECONDS:g}]")
     parser.add_argument("--full", action="store_true", help="all profiles and the sizes 160 and 1200")
     parser.add_argument("--quick", action="store_true", help="one small scenario")
@@ -234,10 +234,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     options.with_beside = options.beside_gateway or (OWN in options.systems)
     options.cpus = sorted(os.sched_getaffinity(0))
     return options
-
-
-def _list(values: Sequence[object]) -> str:
-    return ",".join(str(value) for value in values)
 
 
 def main() -> int:

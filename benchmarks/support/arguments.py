@@ -34,3 +34,8 @@ def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:
         return values
 
     return names
+
+
+def listed(values: Sequence[object]) -> str:
+    """Return values as they are given on the command line."""
+    return ",".join(str(value) for value in values)

@@ -9,6 +9,7 @@ give and the events they publish are in that order too: no task has to wake up i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -77,7 +78,7 @@ class Caller(Outlet, Protocol):
         ...
 
 
-class Call:
+class Call(ABC):
     """A request that waits for its answer.
 
     Args:
@@ -115,13 +116,15 @@ class Call:
 
     # --- what a connection adds -----------------------------------------------------------------------
 
+    @abstractmethod
     def answer(self, reply: Outgoing | None) -> None:
         """Take the one reply, or None when the request succeeds in silence. Later calls are ignored."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pause(self) -> None:
         """Begin to answer and to change the hubs: no other request may see half of it until `go_on`."""
 
+    @abstractmethod
     def go_on(self) -> None:
         """End what `pause` has begun."""
 

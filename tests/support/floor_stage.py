@@ -91,6 +91,12 @@ class AnsweredCall(Call):
     def answer(self, reply: Outgoing | None) -> None:
         self._answer(reply)
 
+    def pause(self) -> None:
+        pass
+
+    def go_on(self) -> None:
+        pass
+
 
 @attrs.define(eq=False)
 class Device:
